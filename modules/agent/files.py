@@ -1,0 +1,45 @@
+"""Runs on the managed host: the way files are written: temp beside it, fsync, rename."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from typing import Any
+
+
+def write_atomic(path: str, data: bytes, mode: int = 0o600, uid: int = -1, gid: int = -1) -> None:
+    """Replace `path` so that a reader or a crash sees the old or the new bytes, never less.
+
+    Owner and mode are set before the name appears. Raises OSError; the temp file is removed then.
+    """
+    folder, name = os.path.split(path)
+    temp = os.path.join(folder, f".{name[:200]}.hostctl-{secrets.token_hex(4)}")
+    fd = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        with open(fd, "wb") as stream:
+            stream.write(data)
+            if (uid, gid) != (-1, -1):
+                os.fchown(stream.fileno(), uid, gid)
+            os.fchmod(stream.fileno(), mode)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.rename(temp, path)
+    except BaseException:
+        if os.path.lexists(temp):
+            os.unlink(temp)
+        raise
+
+
+def write_json(path: str, value: Any, mode: int = 0o600) -> None:
+    """`write_atomic` of a JSON value, keys sorted."""
+    write_atomic(path, json.dumps(value, sort_keys=True, indent=1).encode() + b"\n", mode)
+
+
+def read_json(path: str) -> Any:
+    """The JSON value in the file, or None where there is no such file."""
+    try:
+        with open(path, "rb") as stream:
+            return json.load(stream)
+    except FileNotFoundError:
+        return None

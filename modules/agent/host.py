@@ -1,0 +1,66 @@
+"""Runs on the managed host: what a kind may use of the machine it runs on."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import Any, Callable
+
+DATA_DIR = "/var/lib/hostctl"
+RUN_DIR = "/run/hostctl"
+
+
+@dataclass(frozen=True)
+class Paths:
+    """The two folders of hostctl on a host; both 0700 and moved by host variables.
+
+    `data` survives a reboot (store, volumes, containers, networks, projects), `run` does not.
+    """
+
+    data: str = DATA_DIR
+    run: str = RUN_DIR
+
+    def container(self, name: str) -> str:
+        """`DATA/containers/NAME`: bundle, spec, writable layer and log of one container."""
+        return os.path.join(self.data, "containers", name)
+
+    def container_run(self, name: str) -> str:
+        """`RUN/containers/NAME`: state, pipes and the monitor's socket of one container."""
+        return os.path.join(self.run, "containers", name)
+
+    def network(self, name: str) -> str:
+        """`DATA/networks/NAME`: the network's record (subnet, addresses)."""
+        return os.path.join(self.data, "networks", name)
+
+    def volume(self, name: str) -> str:
+        """`DATA/volumes/NAME`: the volume's record; its content lies in `_data`."""
+        return os.path.join(self.data, "volumes", name)
+
+
+@dataclass
+class Host:
+    """Given to every `observe`, `apply` and `undo`.
+
+    Attributes:
+        paths: where hostctl keeps things here.
+        writable: False in plan mode (for messages only: the kernel refuses writes, kinds never ask).
+        facts: Ansible's names without the `ansible_` prefix.
+        project: the project that this run is about.
+        observations: resource id -> what its kind observed last; needs come before dependents.
+        blob: digest -> bytes of a content blob of this run (or of the host's cache).
+        keep: bytes -> digest; keeps content for `undo` in the ledger's blobs (apply mode only).
+        progress: shows one line about the running resource.
+        snapshot: what was read before plan mode dropped the right to (for example `nft`).
+        credentials: registry host -> {"username", "password"}; in memory only.
+    """
+
+    paths: Paths = field(default_factory=Paths)
+    writable: bool = True
+    facts: dict[str, Any] = field(default_factory=dict)
+    project: str = ""
+    observations: dict[str, Any] = field(default_factory=dict)
+    blob: Callable[[str], bytes] = lambda digest: b""
+    keep: Callable[[bytes], str] = lambda data: ""
+    progress: Callable[[str], None] = lambda message: None
+    snapshot: dict[str, str] = field(default_factory=dict)
+    credentials: dict[str, dict[str, str]] = field(default_factory=dict)
