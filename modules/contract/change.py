@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
@@ -68,7 +68,7 @@ class Change:
     reason: Reason = Reason.DIFFERS
     diff: str = ""
     certain: bool = True
-    note: str = field(default="")
+    note: str = ""
 
 
 def change_to_json(change: Change) -> dict[str, Any]:
