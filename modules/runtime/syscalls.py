@@ -1,0 +1,411 @@
+"""Runs on the managed host: the one door to ctypes: system calls that Python 3.9 does not offer.
+
+Kernel names throughout. Symbols are bound when first used, so that the module imports anywhere.
+Each wrapper raises OSError with the call's name and what it was about. Longer than most files because
+constants live here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+
+CLONE_NEWTIME = 0x00000080
+CLONE_NEWNS = 0x00020000
+CLONE_NEWCGROUP = 0x02000000
+CLONE_NEWUTS = 0x04000000
+CLONE_NEWIPC = 0x08000000
+CLONE_NEWUSER = 0x10000000
+CLONE_NEWPID = 0x20000000
+CLONE_NEWNET = 0x40000000
+
+MS_RDONLY = 0x1
+MS_NOSUID = 0x2
+MS_NODEV = 0x4
+MS_NOEXEC = 0x8
+MS_SYNCHRONOUS = 0x10
+MS_REMOUNT = 0x20
+MS_MANDLOCK = 0x40
+MS_DIRSYNC = 0x80
+MS_NOSYMFOLLOW = 0x100
+MS_NOATIME = 0x400
+MS_NODIRATIME = 0x800
+MS_BIND = 0x1000
+MS_MOVE = 0x2000
+MS_REC = 0x4000
+MS_SILENT = 0x8000
+MS_UNBINDABLE = 0x20000
+MS_PRIVATE = 0x40000
+MS_SLAVE = 0x80000
+MS_SHARED = 0x100000
+MS_RELATIME = 0x200000
+MS_STRICTATIME = 0x1000000
+
+MNT_FORCE = 0x1
+MNT_DETACH = 0x2
+UMOUNT_NOFOLLOW = 0x8
+
+MOUNT_ATTR_RDONLY = 0x1
+MOUNT_ATTR_NOSUID = 0x2
+MOUNT_ATTR_NODEV = 0x4
+MOUNT_ATTR_NOEXEC = 0x8
+MOUNT_ATTR_NOATIME = 0x10
+
+AT_FDCWD = -100
+AT_EMPTY_PATH = 0x1000
+AT_RECURSIVE = 0x8000
+OPEN_TREE_CLONE = 0x1
+OPEN_TREE_CLOEXEC = os.O_CLOEXEC
+MOVE_MOUNT_F_EMPTY_PATH = 0x4
+MOVE_MOUNT_T_EMPTY_PATH = 0x40
+
+RESOLVE_NO_XDEV = 0x1
+RESOLVE_NO_MAGICLINKS = 0x2
+RESOLVE_NO_SYMLINKS = 0x4
+RESOLVE_BENEATH = 0x8
+RESOLVE_IN_ROOT = 0x10
+
+PR_SET_PDEATHSIG = 1
+PR_SET_DUMPABLE = 4
+PR_SET_KEEPCAPS = 8
+PR_SET_NAME = 15
+PR_CAPBSET_READ = 23
+PR_CAPBSET_DROP = 24
+PR_SET_SECUREBITS = 28
+PR_SET_MM = 35
+PR_SET_CHILD_SUBREAPER = 36
+PR_SET_NO_NEW_PRIVS = 38
+PR_CAP_AMBIENT = 47
+PR_CAP_AMBIENT_RAISE = 2
+PR_CAP_AMBIENT_CLEAR_ALL = 4
+
+# Numbers 424 and above are the same on every architecture.
+_NR_PIDFD_SEND_SIGNAL = 424
+_NR_OPEN_TREE = 428
+_NR_MOVE_MOUNT = 429
+_NR_PIDFD_OPEN = 434
+_NR_CLOSE_RANGE = 436
+_NR_OPENAT2 = 437
+_NR_MOUNT_SETATTR = 442
+
+_NR_BY_MACHINE = {
+    "x86_64": {"clone": 56, "pivot_root": 155, "capget": 125, "capset": 126},
+    "aarch64": {"clone": 220, "pivot_root": 41, "capget": 90, "capset": 91},
+}
+
+_CAPABILITY_VERSION_3 = 0x20080522
+_SIGCHLD = 17
+
+
+class _Lazy:
+    """The C library, opened on first use, and the syscall numbers of this machine."""
+
+    def __init__(self) -> None:
+        self._libc: ctypes.CDLL | None = None
+        self._numbers: dict[str, int] | None = None
+
+    @property
+    def libc(self) -> ctypes.CDLL:
+        if self._libc is None:
+            self._libc = ctypes.CDLL(None, use_errno=True)
+            self._libc.syscall.restype = ctypes.c_long
+            self._libc.mount.argtypes = (
+                ctypes.c_char_p,
+                ctypes.c_char_p,
+                ctypes.c_char_p,
+                ctypes.c_ulong,
+                ctypes.c_char_p,
+            )
+            self._libc.umount2.argtypes = (ctypes.c_char_p, ctypes.c_int)
+            self._libc.unshare.argtypes = (ctypes.c_int,)
+            self._libc.setns.argtypes = (ctypes.c_int, ctypes.c_int)
+            self._libc.prctl.argtypes = (ctypes.c_int, *(ctypes.c_ulong,) * 4)
+            self._libc.setdomainname.argtypes = (ctypes.c_char_p, ctypes.c_size_t)
+            self._libc.syncfs.argtypes = (ctypes.c_int,)
+            self._libc.personality.argtypes = (ctypes.c_ulong,)
+        return self._libc
+
+    def number(self, name: str) -> int:
+        if self._numbers is None:
+            machine = os.uname().machine
+            if machine not in _NR_BY_MACHINE:
+                raise OSError(errno.ENOSYS, f"cannot make system calls on {machine}: unknown here")
+            self._numbers = _NR_BY_MACHINE[machine]
+        return self._numbers[name]
+
+
+_lazy = _Lazy()
+
+
+def oserror(call: str, what: str = "") -> OSError:
+    """The errno of the last call as an OSError that names the call and what it was about."""
+    code = ctypes.get_errno()
+    error = OSError(code, f"{call}: {os.strerror(code)}")
+    if what:
+        error.filename = what
+    return error
+
+
+def _syscall(name: str, number: int, *args: object, what: str = "") -> int:
+    result = int(_lazy.libc.syscall(ctypes.c_long(number), *args))
+    if result < 0:
+        raise oserror(name, what)
+    return result
+
+
+def clone(flags: int) -> int:
+    """fork() with namespaces: the child's pid in the parent, 0 in the child. Single-threaded callers only.
+
+    The C library does not see this fork; Python is told afterwards. All pointers are null, so the
+    different argument orders of the architectures do not matter.
+    """
+    api = ctypes.PyDLL(None, use_errno=True)  # keeps the GIL: nobody else may hold it in the child
+    api.syscall.restype = ctypes.c_long
+    number = ctypes.c_long(_lazy.number("clone"))
+    zero = ctypes.c_long(0)
+    arguments = (number, ctypes.c_ulong(flags | _SIGCHLD), zero, zero, zero, zero)
+    ctypes.pythonapi.PyOS_BeforeFork()
+    pid = int(api.syscall(*arguments))
+    if pid == 0:
+        ctypes.pythonapi.PyOS_AfterFork_Child()
+        return 0
+    ctypes.pythonapi.PyOS_AfterFork_Parent()
+    if pid < 0:
+        raise oserror("clone", f"flags {flags:#x}")
+    return pid
+
+
+def unshare(flags: int) -> None:
+    if _lazy.libc.unshare(flags) != 0:
+        raise oserror("unshare", f"flags {flags:#x}")
+
+
+def setns(fd: int, flags: int) -> None:
+    """Enter the namespace behind `fd` (a namespace file, or a pidfd with several CLONE_NEW flags)."""
+    if _lazy.libc.setns(fd, flags) != 0:
+        raise oserror("setns", f"flags {flags:#x}")
+
+
+def pidfd_open(pid: int) -> int:
+    """A descriptor of the process (close-on-exec) that polls readable once it has ended."""
+    return _syscall(
+        "pidfd_open", _NR_PIDFD_OPEN, ctypes.c_int(pid), ctypes.c_uint(0), what=f"pid {pid}"
+    )
+
+
+def pidfd_send_signal(pidfd: int, signal: int) -> None:
+    _syscall(
+        "pidfd_send_signal",
+        _NR_PIDFD_SEND_SIGNAL,
+        ctypes.c_int(pidfd),
+        ctypes.c_int(signal),
+        None,
+        ctypes.c_uint(0),
+        what=f"signal {signal}",
+    )
+
+
+def close_range(first: int, last: int = 0xFFFFFFFF) -> None:
+    """Close all descriptors from `first` to `last`; kernels before 5.9 take the slow way."""
+    try:
+        _syscall(
+            "close_range",
+            _NR_CLOSE_RANGE,
+            ctypes.c_uint(first),
+            ctypes.c_uint(last),
+            ctypes.c_uint(0),
+        )
+    except OSError:
+        for name in os.listdir("/proc/self/fd"):
+            if first <= int(name) <= last:
+                os.closerange(int(name), int(name) + 1)
+
+
+def mount(source: str | None, target: str, fstype: str | None, flags: int, data: str = "") -> None:
+    status = _lazy.libc.mount(
+        None if source is None else os.fsencode(source),
+        os.fsencode(target),
+        None if fstype is None else os.fsencode(fstype),
+        flags,
+        os.fsencode(data) if data else None,
+    )
+    if status != 0:
+        raise oserror("mount", target)
+
+
+def umount2(target: str, flags: int = 0) -> None:
+    if _lazy.libc.umount2(os.fsencode(target), flags) != 0:
+        raise oserror("umount2", target)
+
+
+def pivot_root(new_root: str, put_old: str) -> None:
+    _syscall(
+        "pivot_root",
+        _lazy.number("pivot_root"),
+        ctypes.c_char_p(os.fsencode(new_root)),
+        ctypes.c_char_p(os.fsencode(put_old)),
+        what=new_root,
+    )
+
+
+class _MountAttr(ctypes.Structure):
+    _fields_ = (
+        ("attr_set", ctypes.c_uint64),
+        ("attr_clr", ctypes.c_uint64),
+        ("propagation", ctypes.c_uint64),
+        ("userns_fd", ctypes.c_uint64),
+    )
+
+
+def mount_setattr(
+    path: str,
+    attr_set: int = 0,
+    attr_clr: int = 0,
+    *,
+    recursive: bool = False,
+    propagation: int = 0,
+    userns_fd: int = 0,
+    dir_fd: int = AT_FDCWD,
+) -> None:
+    """Change attributes of a mount (with `recursive` of all below it). Linux 5.12; ENOSYS before.
+
+    An empty `path` means the mount behind `dir_fd`.
+    """
+    attributes = _MountAttr(attr_set, attr_clr, propagation, userns_fd)
+    flags = (AT_RECURSIVE if recursive else 0) | (0 if path else AT_EMPTY_PATH)
+    _syscall(
+        "mount_setattr",
+        _NR_MOUNT_SETATTR,
+        ctypes.c_int(dir_fd),
+        ctypes.c_char_p(os.fsencode(path)),
+        ctypes.c_uint(flags),
+        ctypes.byref(attributes),
+        ctypes.c_size_t(ctypes.sizeof(attributes)),
+        what=path,
+    )
+
+
+def open_tree(path: str, flags: int, dir_fd: int = AT_FDCWD) -> int:
+    """A descriptor of a mount; with OPEN_TREE_CLONE of a private copy that hangs nowhere yet."""
+    return _syscall(
+        "open_tree",
+        _NR_OPEN_TREE,
+        ctypes.c_int(dir_fd),
+        ctypes.c_char_p(os.fsencode(path)),
+        ctypes.c_uint(flags | OPEN_TREE_CLOEXEC),
+        what=path,
+    )
+
+
+def move_mount(from_fd: int, to_fd: int) -> None:
+    """Hang the mount behind `from_fd` on the file or folder behind `to_fd`."""
+    _syscall(
+        "move_mount",
+        _NR_MOVE_MOUNT,
+        ctypes.c_int(from_fd),
+        ctypes.c_char_p(b""),
+        ctypes.c_int(to_fd),
+        ctypes.c_char_p(b""),
+        ctypes.c_uint(MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH),
+    )
+
+
+class _OpenHow(ctypes.Structure):
+    _fields_ = (
+        ("flags", ctypes.c_uint64),
+        ("mode", ctypes.c_uint64),
+        ("resolve", ctypes.c_uint64),
+    )
+
+
+def openat2(dir_fd: int, path: str, flags: int, mode: int = 0, resolve: int = 0) -> int:
+    """open() whose path resolution is bound by `resolve`. Retries EAGAIN (a rename went on beside it)."""
+    how = _OpenHow(flags | os.O_CLOEXEC, mode, resolve)
+    for attempt in range(100):
+        try:
+            return _syscall(
+                "openat2",
+                _NR_OPENAT2,
+                ctypes.c_int(dir_fd),
+                ctypes.c_char_p(os.fsencode(path)),
+                ctypes.byref(how),
+                ctypes.c_size_t(ctypes.sizeof(how)),
+                what=path,
+            )
+        except OSError as error:
+            if error.errno != errno.EAGAIN or attempt == 99:
+                raise
+    raise AssertionError("unreachable")
+
+
+def prctl(option: int, arg2: int = 0, arg3: int = 0, arg4: int = 0, arg5: int = 0) -> int:
+    result = int(_lazy.libc.prctl(option, arg2, arg3, arg4, arg5))
+    if result < 0:
+        raise oserror("prctl", f"option {option}")
+    return result
+
+
+def set_process_name(name: str) -> None:
+    """The name in /proc/PID/comm and in `ps` (15 bytes)."""
+    buffer = ctypes.create_string_buffer(os.fsencode(name)[:15])
+    prctl(PR_SET_NAME, ctypes.addressof(buffer))
+
+
+class _CapHeader(ctypes.Structure):
+    _fields_ = (("version", ctypes.c_uint32), ("pid", ctypes.c_int))
+
+
+class _CapData(ctypes.Structure):
+    _fields_ = (
+        ("effective", ctypes.c_uint32),
+        ("permitted", ctypes.c_uint32),
+        ("inheritable", ctypes.c_uint32),
+    )
+
+
+def capset(effective: int, permitted: int, inheritable: int) -> None:
+    """Set three capability sets of this thread; each is a mask with bit N for capability N."""
+    header = _CapHeader(_CAPABILITY_VERSION_3, 0)
+    data = (_CapData * 2)()
+    for half in (0, 1):
+        shift = 32 * half
+        data[half].effective = (effective >> shift) & 0xFFFFFFFF
+        data[half].permitted = (permitted >> shift) & 0xFFFFFFFF
+        data[half].inheritable = (inheritable >> shift) & 0xFFFFFFFF
+    _syscall("capset", _lazy.number("capset"), ctypes.byref(header), ctypes.byref(data))
+
+
+def capget() -> tuple[int, int, int]:
+    """The effective, permitted and inheritable sets of this thread."""
+    header = _CapHeader(_CAPABILITY_VERSION_3, 0)
+    data = (_CapData * 2)()
+    _syscall("capget", _lazy.number("capget"), ctypes.byref(header), ctypes.byref(data))
+    return (
+        data[0].effective | data[1].effective << 32,
+        data[0].permitted | data[1].permitted << 32,
+        data[0].inheritable | data[1].inheritable << 32,
+    )
+
+
+def setdomainname(name: str) -> None:
+    value = os.fsencode(name)
+    if _lazy.libc.setdomainname(value, len(value)) != 0:
+        raise oserror("setdomainname", name)
+
+
+def syncfs(fd: int) -> None:
+    """Write what the file system behind `fd` holds in memory."""
+    if _lazy.libc.syncfs(fd) != 0:
+        raise oserror("syncfs")
+
+
+def personality(persona: int) -> int:
+    return int(_lazy.libc.personality(persona))
+
+
+def malloc_trim() -> None:
+    """Give freed heap back to the kernel, where the C library can (glibc)."""
+    trim = getattr(_lazy.libc, "malloc_trim", None)
+    if trim is not None:
+        trim(ctypes.c_size_t(0))
