@@ -7,7 +7,7 @@ short forms parsed, `deploy` folded into the plain limits.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any
 
 from .contract.fields import DURATION, SIZE
 
@@ -62,8 +62,8 @@ class Spec:
     image: str
     service: str = ""
     number: int = 1
-    command: Optional[tuple[str, ...]] = None
-    entrypoint: Optional[tuple[str, ...]] = None
+    command: tuple[str, ...] | None = None
+    entrypoint: tuple[str, ...] | None = None
     environment: dict[str, str] = field(default_factory=dict)
     user: str = ""
     working_dir: str = ""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Optional
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,7 @@ class Spec:
     pull_policy: str = "missing"
     platform: str = ""
     insecure: bool = False
-    bootstrap: Optional[Bootstrap] = None
+    bootstrap: Bootstrap | None = None
     archive: str = ""
     content: dict[str, str] = field(default_factory=dict)
     state: str = "present"

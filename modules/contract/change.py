@@ -18,7 +18,9 @@ class Action(str, Enum):
 
     @property
     def glyph(self) -> str:
-        return {"create": "+", "update": "~", "replace": "-/+", "delete": "-", "run": ">"}[self.value]
+        return {"create": "+", "update": "~", "replace": "-/+", "delete": "-", "run": ">"}[
+            self.value
+        ]
 
 
 class Unknown:

@@ -13,7 +13,9 @@ class HostctlError(Exception):
         ref: a stable kebab-case name, used by tests and JSON.
     """
 
-    def __init__(self, message: str, *, where: str = "", hint: str = "", ref: str = "error") -> None:
+    def __init__(
+        self, message: str, *, where: str = "", hint: str = "", ref: str = "error"
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.where = where

@@ -33,7 +33,9 @@ def parse_size(value: Any) -> Any:
     if isinstance(value, str):
         match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([bkmgt]?)(?:i?b)?\s*", value.lower())
         if not match:
-            raise ValueError(f"{value!r} is no size; write a number with b, k, m or g, such as 128m")
+            raise ValueError(
+                f"{value!r} is no size; write a number with b, k, m or g, such as 128m"
+            )
         return int(float(match[1]) * _UNITS[match[2]])
     return value
 
