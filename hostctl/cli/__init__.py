@@ -1,0 +1,42 @@
+"""Runs on the controller: the command line, one file per verb, imported when the verb is used."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+import click
+
+from hostctl import __version__
+
+# In the order in which help lists them.
+VERBS = ("plan", "apply", "destroy", "ps", "logs", "exec", "inventory", "version")
+
+
+class LazyGroup(click.Group):
+    """A group that imports `hostctl.cli.VERB` only when VERB is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """The verbs, in their own order."""
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:  # noqa: ARG002
+        """The command of that name; each verb's file calls it `command`."""
+        if name not in VERBS:
+            return None
+        command = import_module(f"hostctl.cli.{name}").command
+        assert isinstance(command, click.Command)
+        return command
+
+
+@click.group(
+    cls=LazyGroup,
+    name="hostctl",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(__version__, message="hostctl %(version)s")
+def cli() -> None:
+    """Declare hosts and containers in YAML; make them so over SSH.
+
+    A managed host needs sshd and Python 3.9, nothing else. Without an inventory, everything
+    works on this machine.
+    """
