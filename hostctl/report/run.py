@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import StrEnum
 from typing import Any
 
 from hostctl_host.contract.change import Action
@@ -19,7 +19,7 @@ _WEIGHT = (Action.REPLACE, Action.CREATE, Action.DELETE, Action.UPDATE, Action.R
 _SEVERITY = (HostStatus.OK, HostStatus.LOCKED, HostStatus.FAILED, HostStatus.UNREACHABLE)
 
 
-class Mode(str, Enum):
+class Mode(StrEnum):
     """What the run was to do. The value is the word that the screen prints."""
 
     PLAN = "plan"
