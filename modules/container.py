@@ -6,10 +6,15 @@ short forms parsed, `deploy` folded into the plain limits.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import os
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 
+from .agent.host import Host
+from .contract.change import UNKNOWN, Action, Change, Reason
+from .contract.errors import CannotApply
 from .contract.fields import DURATION, SIZE
+from .contract.spec import encode
 
 
 @dataclass(frozen=True)
@@ -90,3 +95,193 @@ class Spec:
     depends_on: dict[str, Any] = field(default_factory=dict)
     deploy: dict[str, Any] = field(default_factory=dict)
     state: str = "started"
+
+
+IN_PLACE = frozenset(
+    ("restart", "stop_signal", "stop_grace_period", "mem_limit", "cpus", "pids_limit", "labels")
+)
+NOT_COMPARED = frozenset(("name", "depends_on", "deploy", "state", "image"))
+MAPS = frozenset(("environment", "labels", "ulimits"))
+
+
+@dataclass(frozen=True)
+class Observed:
+    """A container as it is.
+
+    Attributes:
+        spec: the spec that it was made from, encoded.
+        image_id: config digest of the image that it was made from.
+        target_id: config digest that its image reference stands for now; None: known after apply.
+        status: created, running, restarting, exited, or lost (nothing knows how it ended).
+        watched: its monitor lives.
+        ending: how it ended, for people: `exit code 1`, `killed by signal 9`, `out of memory`.
+        finished: it ended with exit code 0 and no restart policy wants it back.
+    """
+
+    spec: dict[str, Any]
+    image_id: str
+    target_id: str | None
+    status: str
+    watched: bool
+    ending: str = ""
+    finished: bool = False
+
+
+def observe(spec: Spec, host: Host) -> Observed | None:
+    from .monitor import client
+    from .runtime.assemble import recorded
+
+    found = recorded(host.paths, spec.name)
+    if found is None:
+        return None
+    state = client.status(host.paths, spec.name)
+    return Observed(
+        spec=found["spec"],
+        image_id=found["image"],
+        target_id=_target(spec, host),
+        status=state.status,
+        watched=state.watched,
+        ending=state.ending,
+        finished=state.status == "exited" and state.exit_code == 0 and not _returns(spec.restart),
+    )
+
+
+def _returns(policy: str) -> bool:
+    return policy.partition(":")[0] in ("always", "unless-stopped")
+
+
+def _target(spec: Spec, host: Host) -> str | None:
+    """What the reference stands for: what the image resource of this run says, else what the store has."""
+    image = host.observations.get(f"image.{spec.image}")
+    if image is not None:
+        target: str | None = image.target_id
+        return target
+    from .store.store import Store
+
+    return Store(host.paths.data).resolve(spec.image)
+
+
+def diff(spec: Spec, observed: Observed | None) -> list[Change]:
+    if spec.state == "absent":
+        if observed is None:
+            return []
+        return [Change(Action.DELETE, before=observed.status, reason=Reason.UNWANTED)]
+    wanted = _comparable(encode(spec))
+    if observed is None:
+        shown = [Change(Action.CREATE, "image", after=spec.image, reason=Reason.ABSENT)]
+        return shown + [
+            Change(Action.CREATE, name, after=value, reason=Reason.ABSENT)
+            for name, value in sorted(wanted.items())
+        ]
+    changes = _field_changes(_comparable(observed.spec), wanted)
+    changes += _image_changes(spec, observed)
+    if not any(change.action is Action.REPLACE for change in changes):
+        changes += _state_changes(spec, observed)
+    return changes
+
+
+def _comparable(encoded: dict[str, Any]) -> dict[str, Any]:
+    """Field -> value, with maps spread out (`environment.TZ`), so that a change names its key."""
+    out: dict[str, Any] = {}
+    for name, value in encoded.items():
+        if name in NOT_COMPARED:
+            continue
+        if name in MAPS:
+            out.update({f"{name}.{key}": item for key, item in value.items()})
+        else:
+            out[name] = value
+    return out
+
+
+def _field_changes(before: dict[str, Any], after: dict[str, Any]) -> list[Change]:
+    changes = []
+    for name in sorted({*before, *after}):
+        if before.get(name) != after.get(name):
+            in_place = name.partition(".")[0] in IN_PLACE
+            reason = Reason.DIFFERS if name in after else Reason.REMOVED
+            action = Action.UPDATE if in_place else Action.REPLACE
+            changes.append(Change(action, name, before.get(name), after.get(name), reason))
+    return changes
+
+
+def _image_changes(spec: Spec, observed: Observed) -> list[Change]:
+    if observed.target_id == observed.image_id:
+        return []
+    before = f"{observed.spec.get('image', '')} ({observed.image_id[:12]})"
+    if observed.target_id is None:
+        return [Change(Action.REPLACE, "image", before, UNKNOWN, Reason.IMAGE, certain=False)]
+    after = f"{spec.image} ({observed.target_id[:12]})"
+    return [Change(Action.REPLACE, "image", before, after, Reason.IMAGE)]
+
+
+def _state_changes(spec: Spec, observed: Observed) -> list[Change]:
+    alive = observed.status in ("running", "restarting")
+    if spec.state == "stopped":
+        stop = Change(Action.UPDATE, "state", observed.status, "stopped", Reason.UNWANTED)
+        return [stop] if alive else []
+    if not alive and not observed.finished:
+        before = f"{observed.status} ({observed.ending})" if observed.ending else observed.status
+        return [Change(Action.UPDATE, "state", before, "running", Reason.NOT_RUNNING)]
+    if observed.status == "restarting":
+        return [
+            Change(
+                Action.UPDATE,
+                "state",
+                f"restarting ({observed.ending})",
+                "running",
+                Reason.NOT_RUNNING,
+            )
+        ]
+    if alive and not observed.watched:
+        return [Change(Action.UPDATE, "monitor", "lost", "watching", Reason.NOT_RUNNING)]
+    return []
+
+
+def apply(
+    spec: Spec, observed: Observed | None, changes: list[Change], host: Host
+) -> dict[str, Any] | None:
+    from .monitor import client
+    from .runtime import lifecycle
+
+    if spec.state == "absent":
+        lifecycle.remove(spec.name, host.paths)
+        return None
+    fields = {change.field for change in changes}
+    if observed is None or any(change.action is Action.REPLACE for change in changes):
+        _make(spec, observed, host)
+    elif fields & {"state", "monitor"} or not fields:
+        if spec.state == "stopped":
+            client.stop(host.paths, spec.name)
+            return None
+        if "monitor" in fields:
+            client.adopt(host.paths, spec.name)
+        else:
+            lifecycle.start(spec, host)
+    if observed is not None and any(change.action is Action.UPDATE for change in changes):
+        lifecycle.update(spec, observed.image_id, fields, host)
+    return {"container": spec.name}
+
+
+def _make(spec: Spec, observed: Observed | None, host: Host) -> None:
+    """Make and start it; where there was one, the old one is stopped and taken apart first."""
+    from .runtime import lifecycle
+    from .runtime.assemble import assemble
+    from .store.store import Store
+
+    store = Store(host.paths.data)
+    image_id = store.resolve(spec.image)
+    if image_id is None:
+        raise CannotApply(
+            f"cannot start {spec.name}: image {spec.image} is not in the host's store",
+            hint="declare it under `images:`, or name one that a registry has",
+        )
+    lifecycle.clear(spec.name, host.paths)
+    assemble(spec, host, image_id, store.config(image_id), store.lower(image_id))
+    if spec.state != "stopped":
+        lifecycle.start(spec, host)
+
+
+def undo(spec: Spec, observed: Observed | None, host: Host) -> Spec | None:
+    if observed is None and not os.path.isdir(host.paths.container(spec.name)):
+        return replace(spec, state="absent")
+    return None

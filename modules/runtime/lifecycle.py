@@ -1,0 +1,113 @@
+"""Runs on the managed host, in the agent: start, update and remove a container that is assembled.
+
+Order of removal: the process, then its kernel objects, then its folder, then what others hold of it
+(addresses, firewall elements). Each step can be repeated, so a kill between two of them leaks nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+from ..agent.host import Host, Paths
+from ..container import Spec
+from ..contract.errors import CannotApply
+from ..monitor import client
+from . import assemble
+from .bundle import resources
+
+SETTLE_SECONDS = 0.1
+LAST_LINES = 10
+
+
+def start(spec: Spec, host: Host) -> None:
+    """Start it and watch its first moments.
+
+    Raises:
+        CannotApply: it could not be started, or it ended at once (with exit code and last log lines).
+    """
+    if _has_ports(spec.name, host.paths):
+        from ..net import firewall
+
+        firewall.sync(host.paths)
+    client.start(host.paths, spec.name)
+    state = client.settle(host.paths, spec.name, SETTLE_SECONDS)
+    if state.status == "running" or (state.status == "exited" and state.exit_code == 0):
+        return
+    lines = last_log_lines(host.paths, spec.name, LAST_LINES)
+    shown = "".join(f"\n    | {line}" for line in lines) or "; it printed nothing"
+    raise CannotApply(
+        f"cannot keep {spec.name} running: it ended at once: {state.ending}{shown}",
+        hint=f"the container is kept; see `hostctl logs {spec.name}`, then correct its command or image",
+        ref="container-exited",
+    )
+
+
+def update(spec: Spec, image_id: str, fields: set[str], host: Host) -> None:
+    """Change what can be changed while it runs: limits, restart policy, how to stop, labels."""
+    assemble.write_settings(spec, host.paths)
+    path = os.path.join(host.paths.container(spec.name), "bundle", "config.json")
+    config = assemble.read_json(path)
+    if isinstance(config, dict):
+        config["linux"]["resources"] = resources(spec)
+        assemble.write_json(path, config)
+    if fields & {"mem_limit", "cpus", "pids_limit"}:
+        client.update(host.paths, spec.name, resources(spec))
+    assemble.record(spec, host, image_id)
+
+
+def clear(name: str, paths: Paths) -> None:
+    """Stop and take apart what is there, so that a new one can be made; anonymous volumes stay."""
+    if os.path.isdir(paths.container(name)) or os.path.isdir(paths.container_run(name)):
+        _end(name, paths)
+        assemble.take_apart(paths, name, keep_anonymous=True)
+
+
+def remove(name: str, paths: Paths) -> None:
+    """Stop it and remove all that is its: folder, addresses, published ports; twice is fine."""
+    network = assemble.read_json(os.path.join(paths.container(name), "network.json")) or {}
+    _end(name, paths)
+    assemble.take_apart(paths, name)
+    _release(name, network, paths)
+
+
+def _end(name: str, paths: Paths) -> None:
+    client.stop(paths, name)
+    client.remove(paths, name)
+
+
+def _release(name: str, network: dict[str, Any], paths: Paths) -> None:
+    if network.get("endpoints"):
+        from ..net import addresses
+
+        for endpoint in network["endpoints"]:
+            addresses.release(paths, endpoint["network"], name)
+    if network.get("ports"):
+        from ..net import firewall
+
+        firewall.sync(paths)
+
+
+def _has_ports(name: str, paths: Paths) -> bool:
+    network = assemble.read_json(os.path.join(paths.container(name), "network.json")) or {}
+    return bool(network.get("ports"))
+
+
+def last_log_lines(paths: Paths, name: str, count: int) -> list[str]:
+    """The last lines of the container's log (Docker's json-file format)."""
+    path = os.path.join(paths.container(name), "log", "container.log")
+    try:
+        with open(path, "rb") as stream:
+            stream.seek(0, os.SEEK_END)
+            stream.seek(max(0, stream.tell() - (64 << 10)))
+            raw = stream.read().splitlines()
+    except FileNotFoundError:
+        return []
+    lines = []
+    for line in raw[-count:]:
+        try:
+            lines.append(str(json.loads(line)["log"]).rstrip("\n"))
+        except (ValueError, KeyError):
+            continue
+    return lines
