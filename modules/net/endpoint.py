@@ -1,0 +1,113 @@
+"""Runs on the managed host, in a container's monitor and its child: the container's ends of its networks.
+
+`attach` is the parent side, `configure` and `dns_sockets` the child side inside the new namespace. What they
+need is a container's `network.json`; nothing is imported later, so that a monitor keeps working across upgrades.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from typing import Any
+
+from ..agent.host import Paths
+from ..contract.errors import HostctlError
+from . import links, netlink
+
+DNS_ADDRESS = ("127.0.0.11", 53)
+
+
+def attach(network: dict[str, Any], pid: int) -> None:
+    """Parent side: give the namespace of `pid` its interfaces. A veth of the same name is replaced."""
+    endpoints = network.get("endpoints", ())
+    if not endpoints:
+        return
+    with netlink.Netlink() as kernel:
+        for endpoint in endpoints:
+            master = links.index(endpoint["bridge"])
+            if not master:
+                raise HostctlError(
+                    f"cannot attach to network {endpoint['network']}: its bridge "
+                    f"{endpoint['bridge']} does not exist",
+                    hint="run hostctl apply, which makes the network again",
+                    ref="bridge-missing",
+                )
+            if links.index(endpoint["veth"]):
+                links.remove(kernel, endpoint["veth"])
+            kernel.do(
+                netlink.create_veth(
+                    endpoint["veth"],
+                    endpoint["interface"],
+                    pid=pid,
+                    master=master,
+                    mac=endpoint.get("mac", ""),
+                    mtu=links.mtu(endpoint["bridge"]),
+                )
+            )
+
+
+def detach(network: dict[str, Any]) -> None:
+    """Parent side: remove the interfaces. The kernel does so itself when the namespace ends."""
+    with netlink.Netlink() as kernel:
+        for endpoint in network.get("endpoints", ()):
+            if links.index(endpoint["veth"]):
+                links.remove(kernel, endpoint["veth"])
+
+
+def configure(network: dict[str, Any]) -> None:
+    """Child side: loopback up, addresses, and the default route through the first endpoint that has one."""
+    if network.get("mode") == "host":
+        return
+    with netlink.Netlink() as kernel:
+        messages = [netlink.set_up(1)]
+        gateway: tuple[str, int] | None = None
+        for endpoint in network.get("endpoints", ()):
+            index = socket.if_nametoindex(endpoint["interface"])
+            messages.append(netlink.add_address(index, endpoint["address"]))
+            messages.append(netlink.set_up(index))
+            if endpoint.get("gateway") and gateway is None:
+                gateway = (endpoint["gateway"], index)
+        if gateway is not None:
+            messages.append(netlink.add_default_route(*gateway))
+        kernel.do(*messages)
+
+
+def dns_sockets() -> list[socket.socket]:
+    """Child side: the UDP and the listening TCP socket of the container's resolver, 127.0.0.11:53.
+
+    SO_REUSEPORT lets an adopter that entered the namespace bind new ones beside those of a dead monitor.
+    """
+    found = []
+    for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
+        one = socket.socket(socket.AF_INET, kind | socket.SOCK_CLOEXEC)
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        one.bind(DNS_ADDRESS)
+        if kind == socket.SOCK_STREAM:
+            one.listen(128)
+        found.append(one)
+    return found
+
+
+def publish_names(paths: Paths, network: dict[str, Any], name: str) -> None:
+    """Make the running container known to the resolver of its networks."""
+    for endpoint in network.get("endpoints", ()):
+        folder = os.path.join(paths.run, "networks", endpoint["network"])
+        os.makedirs(folder, 0o700, exist_ok=True)
+        record = {"names": endpoint.get("names", []), "ipv4": endpoint["address"].partition("/")[0]}
+        # No fsync: the run folder is memory, and what it says ends with the host.
+        temp = os.path.join(folder, f".{name}.{os.getpid()}")
+        with open(temp, "w", encoding="utf-8") as stream:
+            json.dump(record, stream)
+        os.rename(temp, os.path.join(folder, f"{name}.json"))
+
+
+def withdraw_names(paths: Paths, network: dict[str, Any], name: str) -> None:
+    """Take the container's names back; those that are not there are fine."""
+    for endpoint in network.get("endpoints", ()):
+        folder = os.path.join(paths.run, "networks", endpoint["network"])
+        try:
+            os.unlink(os.path.join(folder, f"{name}.json"))
+        except FileNotFoundError:
+            pass
