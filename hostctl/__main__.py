@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 # 2 is what `plan` says where there are changes, so a wrong command line is an error like any other: 1.
 ERROR = 1
 INTERRUPTED = 130
-BROKEN_PIPE = 141
 
 
 def main() -> int:
@@ -33,7 +32,7 @@ def main() -> int:
         return INTERRUPTED
     except BrokenPipeError:
         _silence_stdout()
-        return BROKEN_PIPE
+        return ERROR
     except Exception as error:
         if debug:
             raise
