@@ -1,0 +1,27 @@
+"""Runs on the controller: rows as a table in columns, as `ps` prints them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Columns as wide as their widest cell, three spaces apart; the last one is not padded."""
+    lines = [list(header), *(list(row) for row in rows)]
+    widths = [max(len(line[index]) for line in lines) for index in range(len(header))]
+    return "".join(
+        "   ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() + "\n"
+        for line in lines
+    )
+
+
+def age(seconds: float) -> str:
+    """A duration in its largest unit: `5 seconds`, `3 minutes`, `2 days`."""
+    for unit, size in (("day", 86400), ("hour", 3600), ("minute", 60)):
+        if seconds >= size:
+            return _count(int(seconds // size), unit)
+    return _count(max(int(seconds), 0), "second")
+
+
+def _count(count: int, unit: str) -> str:
+    return f"{count} {unit}" if count == 1 else f"{count} {unit}s"
