@@ -1,0 +1,135 @@
+"""Runs on the controller: does one thing on many hosts at once; none of them can stop the others."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any, Generic, TypeVar
+
+from hostctl_host.contract.errors import HostctlError
+from hostctl_host.contract.report import Failure, HostReport, HostStatus
+
+from .session import HostProgram, Options, Session, run_program
+from .target import Target, Unreachable
+
+T = TypeVar("T")
+FORKS = 50
+
+
+class Fleet(Generic[T]):
+    """Runs a function on every target with at most `forks` threads.
+
+    The function gets the target and the fleet; what it opens it gives to `closing`, so that Ctrl-C ends it.
+    """
+
+    def __init__(self, forks: int = FORKS) -> None:
+        self._forks = max(1, forks)
+        self._open: dict[int, Any] = {}
+        self._lock = threading.Lock()
+        self.stopping = False
+
+    def map(
+        self, work: Callable[[Target], T], targets: Iterable[Target]
+    ) -> dict[str, T | HostctlError]:
+        """The results by host name, in the order of the targets; an error where it failed.
+
+        Raises:
+            KeyboardInterrupt: after all open sessions were closed.
+        """
+        wanted = list(targets)
+        results: dict[str, T | HostctlError] = {}
+        pending: queue.SimpleQueue[Target] = queue.SimpleQueue()
+        for target in wanted:
+            pending.put(target)
+
+        def worker() -> None:
+            while not self.stopping:
+                try:
+                    target = pending.get_nowait()
+                except queue.Empty:
+                    return
+                try:
+                    results[target.name] = work(target)
+                except HostctlError as error:
+                    results[target.name] = error
+                except Exception as error:  # a bug on one host must not silence the others
+                    results[target.name] = _unexpected(target, error)
+
+        threads = [
+            threading.Thread(target=worker, name=f"fleet-{number}", daemon=True)
+            for number in range(min(self._forks, len(wanted)))
+        ]
+        try:
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        except KeyboardInterrupt:
+            self.stop()
+            for thread in threads:
+                thread.join(0.5)
+            raise
+        return {target.name: results[target.name] for target in wanted}
+
+    def session(self, target: Target, mode: str, options: Options) -> Session:
+        """`Session.open`, closed when the fleet stops. Use it in a `with` statement."""
+        if self.stopping:
+            raise Unreachable(f"cannot start {target.name}: interrupted", ref="interrupted")
+        session = Session.open(target, mode, options)
+        with self._lock:
+            self._open[id(session)] = session
+        return session
+
+    def stop(self) -> None:
+        """Close all sessions: the agents see the end of their input and stop."""
+        self.stopping = True
+        with self._lock:
+            sessions = list(self._open.values())
+        for session in sessions:
+            session.close()
+
+
+def run_hosts(
+    programs: Iterable[tuple[Target, HostProgram]],
+    mode: str,
+    options: Options,
+    on_event: Callable[[str, dict[str, Any]], None],
+    forks: int = FORKS,
+) -> dict[str, HostReport]:
+    """Plan or apply on many hosts; every host has a report, whatever became of it.
+
+    Args:
+        on_event: host name and frame; called from the hosts' threads.
+    """
+    by_name = {target.name: (target, program) for target, program in programs}
+    fleet: Fleet[HostReport] = Fleet(forks)
+
+    def work(target: Target) -> HostReport:
+        with fleet.session(target, mode, options) as session:
+            return run_program(
+                session, by_name[target.name][1], lambda frame: on_event(target.name, frame)
+            )
+
+    results = fleet.map(work, [target for target, _ in by_name.values()])
+    return {
+        name: failed_report(result) if isinstance(result, HostctlError) else result
+        for name, result in results.items()
+    }
+
+
+def failed_report(error: HostctlError) -> HostReport:
+    """The report of a host that got no further than this error."""
+    status = HostStatus.UNREACHABLE if isinstance(error, Unreachable) else HostStatus.FAILED
+    return HostReport(status, failures=(Failure("", error.message, error.hint),))
+
+
+def _unexpected(target: Target, error: Exception) -> HostctlError:
+    problem = HostctlError(
+        f"cannot go on with {target.name}: {type(error).__name__}: {error}",
+        where=target.name,
+        hint="this is a bug in hostctl; run it with --debug and report it",
+        ref="bug",
+    )
+    problem.__cause__ = error
+    return problem
