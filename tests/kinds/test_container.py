@@ -1,0 +1,83 @@
+"""Runs in tests: the container's diff: which field, replaced or changed in place."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hostctl_host import container
+from hostctl_host.container import Attachment, Observed, Port, Spec
+from hostctl_host.contract.change import UNKNOWN, Action, Reason
+from hostctl_host.contract.spec import encode
+
+BASE = Spec(
+    "shop-web-1",
+    "docker.io/library/nginx:1",
+    service="web",
+    environment={"TZ": "UTC"},
+    ports=(Port(80, 8080),),
+    networks=(Attachment("shop_front"),),
+)
+
+
+def running(spec: Spec = BASE, **other: Any) -> Observed:
+    values: dict[str, Any] = {
+        "spec": encode(spec),
+        "image_id": "a" * 64,
+        "target_id": "a" * 64,
+        "status": "running",
+        "watched": True,
+    }
+    return Observed(**{**values, **other})
+
+
+def test_same_spec_is_no_change() -> None:
+    assert container.diff(BASE, running()) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "field", "action"),
+    [
+        ({"environment": {"TZ": "CET"}}, "environment.TZ", Action.REPLACE),
+        ({"environment": {}}, "environment.TZ", Action.REPLACE),
+        ({"command": ("true",)}, "command", Action.REPLACE),
+        ({"ports": ()}, "ports", Action.REPLACE),
+        ({"read_only": True}, "read_only", Action.REPLACE),
+        ({"mem_limit": 1 << 20}, "mem_limit", Action.UPDATE),
+        ({"restart": "always"}, "restart", Action.UPDATE),
+        ({"labels": {"a": "b"}}, "labels.a", Action.UPDATE),
+    ],
+)
+def test_one_changed_field_is_named(change: dict[str, Any], field: str, action: Action) -> None:
+    (found,) = container.diff(replace(BASE, **change), running())
+    assert (found.field, found.action) == (field, action)
+
+
+def test_depends_on_is_not_compared() -> None:
+    spec = replace(BASE, depends_on={"db": {"condition": "service_started"}})
+    assert container.diff(spec, running()) == []
+
+
+def test_a_new_image_under_the_same_tag_replaces() -> None:
+    (found,) = container.diff(BASE, running(target_id="b" * 64))
+    assert (found.action, found.field, found.reason) == (Action.REPLACE, "image", Reason.IMAGE)
+
+
+def test_an_image_that_is_known_only_after_apply_may_change_it() -> None:
+    (found,) = container.diff(BASE, running(target_id=None))
+    assert (found.after, found.certain) == (UNKNOWN, False)
+
+
+def test_one_that_does_not_run_is_started() -> None:
+    (found,) = container.diff(BASE, running(status="exited", ending="exit code 1"))
+    assert (found.field, found.before, found.after) == ("state", "exited (exit code 1)", "running")
+
+
+def test_a_job_that_is_done_stays_done() -> None:
+    assert container.diff(BASE, running(status="exited", finished=True)) == []
+
+
+def test_a_dead_monitor_is_replaced_while_the_container_runs() -> None:
+    (found,) = container.diff(BASE, running(watched=False))
+    assert (found.field, found.action) == ("monitor", Action.UPDATE)
