@@ -10,8 +10,9 @@ from __future__ import annotations
 import fcntl
 import os
 import threading
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Iterable, Sequence
+from typing import Any
 
 from ..agent.files import read_json, write_json
 from ..agent.host import DATA_DIR, Paths
@@ -55,21 +56,10 @@ def published_ports(paths: Paths) -> list[Published]:
         names = sorted(os.listdir(folder))
     except FileNotFoundError:
         return []
-    found = []
+    found: list[Published] = []
     for name in names:
         record = read_json(os.path.join(folder, name, "network.json")) or {}
-        for port in record.get("ports", ()):
-            if port.get("address"):
-                found.append(
-                    Published(
-                        container=name,
-                        host_ip=port.get("host_ip", ""),
-                        host_port=port["host_port"],
-                        protocol=port.get("protocol", "tcp"),
-                        address=port["address"].partition("/")[0],
-                        target=port["target"],
-                    )
-                )
+        found.extend(_published(name, port) for port in record.get("ports", ()) if port["address"])
     return sorted(found, key=lambda p: (p.protocol, p.host_port, p.host_ip, p.container))
 
 
@@ -168,6 +158,17 @@ def forwards() -> bool:
     """Whether the host forwards IPv4."""
     with open("/proc/sys/net/ipv4/ip_forward", encoding="ascii") as stream:
         return stream.read().strip() == "1"
+
+
+def _published(container: str, port: dict[str, Any]) -> Published:
+    return Published(
+        container=container,
+        host_ip=port.get("host_ip", ""),
+        host_port=port["host_port"],
+        protocol=port.get("protocol", "tcp"),
+        address=port["address"].partition("/")[0],
+        target=port["target"],
+    )
 
 
 def _chain(name: str, kind: str, hook: str, priority: int, rules: list[str]) -> str:
@@ -276,17 +277,18 @@ def _replace(paths: Paths) -> None:
                 hint="check that the kernel has nf_tables with nat (modprobe nft_chain_nat)",
                 ref="nft-failed",
             )
-        udp = sorted({port.host_port for port in ports if port.protocol == "udp"})
-        before = set(state.get("udp", ()))
+        flows = {
+            f"{p.host_port} {p.host_ip} {p.address} {p.target}"
+            for p in ports
+            if p.protocol == "udp"
+        }
+        changed = flows.symmetric_difference(state.get("udp", ()))
         if not records:
             _forget(paths)
         else:
-            write_json(
-                _state_path(paths),
-                {"wanted": _hash(text), "listing": _hash(snapshot(paths)), "udp": udp},
-            )
-        # A flow of datagrams keeps its old way as long as it lasts: end those of ports that changed.
-        conntrack.flush_udp(before.symmetric_difference(udp))
+            now = {"wanted": _hash(text), "listing": _hash(snapshot(paths)), "udp": sorted(flows)}
+            write_json(_state_path(paths), now)
+        conntrack.flush_udp({int(flow.split()[0]) for flow in changed})
 
 
 def _forget(paths: Paths) -> None:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 import socket
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Iterator
 
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
 RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
@@ -143,9 +143,7 @@ def delete_address(index: int, address: str) -> Message:
 
 def add_default_route(gateway: str, index: int) -> Message:
     """The default route through a gateway, replacing one that is there."""
-    body = _ROUTE.pack(
-        socket.AF_INET, 0, 0, 0, RT_TABLE_MAIN, RTPROT_STATIC, 0, RTN_UNICAST, 0
-    )
+    body = _ROUTE.pack(socket.AF_INET, 0, 0, 0, RT_TABLE_MAIN, RTPROT_STATIC, 0, RTN_UNICAST, 0)
     body += attribute(RTA_GATEWAY, socket.inet_aton(gateway)) + _number(RTA_OIF, index)
     flags = NLM_F_CREATE | NLM_F_REPLACE
     return Message(RTM_NEWROUTE, flags, body, f"add default route via {gateway}")
@@ -180,11 +178,11 @@ class Route:
 
 
 class Netlink:
-    """One rtnetlink socket in the caller's network namespace; a context manager; not for two threads."""
+    """One netlink socket in the caller's network namespace; a context manager; not for two threads."""
 
-    def __init__(self) -> None:
+    def __init__(self, protocol: int = socket.NETLINK_ROUTE) -> None:
         self._socket = socket.socket(
-            socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE
+            socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol
         )
         self._socket.bind((0, 0))
         # Short acknowledgements with the kernel's own words for what was wrong (since Linux 4.12).
@@ -231,9 +229,9 @@ class Netlink:
     def links(self) -> list[Link]:
         """All interfaces of this namespace."""
         found = []
-        for body in self._dump(RTM_GETLINK, _LINK.pack(0, 0, 0, 0, 0), "list links"):
+        for body in self.dump(RTM_GETLINK, _LINK.pack(0, 0, 0, 0, 0), "list links"):
             _, _, index, flags, _ = _LINK.unpack_from(body)
-            values = _attributes(body, _LINK.size)
+            values = attributes(body, _LINK.size)
             name = values.get(IFLA_IFNAME, b"").rstrip(b"\0").decode()
             master = values.get(IFLA_MASTER, b"\0\0\0\0")
             found.append(
@@ -251,9 +249,9 @@ class Netlink:
         """All IPv4 addresses of this namespace."""
         found = []
         query = _ADDRESS.pack(socket.AF_INET, 0, 0, 0, 0)
-        for body in self._dump(RTM_GETADDR, query, "list addresses"):
+        for body in self.dump(RTM_GETADDR, query, "list addresses"):
             family, prefix, _, _, index = _ADDRESS.unpack_from(body)
-            values = _attributes(body, _ADDRESS.size)
+            values = attributes(body, _ADDRESS.size)
             packed = values.get(IFA_LOCAL) or values.get(IFA_ADDRESS)
             if family == socket.AF_INET and packed:
                 found.append(Address(index, f"{socket.inet_ntoa(packed)}/{prefix}"))
@@ -263,11 +261,11 @@ class Netlink:
         """All IPv4 unicast routes, those of other tables too (policy routing, VPNs)."""
         found = []
         query = _ROUTE.pack(socket.AF_INET, 0, 0, 0, 0, 0, 0, 0, 0)
-        for body in self._dump(RTM_GETROUTE, query, "list routes"):
+        for body in self.dump(RTM_GETROUTE, query, "list routes"):
             family, length, _, _, _, _, _, kind, _ = _ROUTE.unpack_from(body)
             if family != socket.AF_INET or kind != RTN_UNICAST:
                 continue
-            values = _attributes(body, _ROUTE.size)
+            values = attributes(body, _ROUTE.size)
             destination = socket.inet_ntoa(values.get(RTA_DST, b"\0\0\0\0"))
             index = struct.unpack("=I", values.get(RTA_OIF, b"\0\0\0\0"))[0]
             gateway = values.get(RTA_GATEWAY)
@@ -275,7 +273,8 @@ class Netlink:
             found.append(Route(f"{destination}/{length}", index, via))
         return found
 
-    def _dump(self, kind: int, query: bytes, what: str) -> list[bytes]:
+    def dump(self, kind: int, query: bytes, what: str) -> list[bytes]:
+        """The bodies of all messages that answer a dump request."""
         self._sequence += 1
         size = _HEADER.size + len(query)
         flags = NLM_F_REQUEST | NLM_F_DUMP
@@ -302,7 +301,8 @@ def _messages(data: bytes) -> Iterator[tuple[int, int, int, bytes]]:
         offset += (max(size, _HEADER.size) + 3) & ~3
 
 
-def _attributes(body: bytes, offset: int) -> dict[int, bytes]:
+def attributes(body: bytes, offset: int) -> dict[int, bytes]:
+    """Type -> value of the attributes that follow in a message or a nested attribute."""
     found = {}
     while offset + _ATTRIBUTE.size <= len(body):
         size, kind = _ATTRIBUTE.unpack_from(body, offset)
@@ -316,7 +316,9 @@ def _attributes(body: bytes, offset: int) -> dict[int, bytes]:
 def _reason(what: str, number: int, flags: int, body: bytes) -> str:
     text = f"cannot {what}: {os.strerror(number)}"
     if flags & NLM_F_ACK_TLVS:
-        words = _attributes(body, 4 + _HEADER.size).get(1, b"").rstrip(b"\0").decode(errors="replace")
+        words = (
+            attributes(body, 4 + _HEADER.size).get(1, b"").rstrip(b"\0").decode(errors="replace")
+        )
         if words:
             text += f" ({words.rstrip('.')})"
     return text
