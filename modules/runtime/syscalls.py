@@ -1,8 +1,8 @@
 """Runs on the managed host: the one door to ctypes: system calls that Python 3.9 does not offer.
 
 Kernel names throughout. Symbols are bound when first used, so that the module imports anywhere.
-Each wrapper raises OSError with the call's name and what it was about. Longer than most files because
-constants live here and nowhere else.
+Each wrapper raises OSError with the call's name and what it was about. Longer than most files
+because constants live here and nowhere else.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import struct
 
 CLONE_NEWTIME = 0x00000080
 CLONE_NEWNS = 0x00020000
@@ -90,8 +91,8 @@ _NR_OPENAT2 = 437
 _NR_MOUNT_SETATTR = 442
 
 _NR_BY_MACHINE = {
-    "x86_64": {"clone": 56, "pivot_root": 155, "capget": 125, "capset": 126},
-    "aarch64": {"clone": 220, "pivot_root": 41, "capget": 90, "capset": 91},
+    "x86_64": {"clone": 56, "pivot_root": 155, "capget": 125, "capset": 126, "bpf": 321},
+    "aarch64": {"clone": 220, "pivot_root": 41, "capget": 90, "capset": 91, "bpf": 280},
 }
 
 _CAPABILITY_VERSION_3 = 0x20080522
@@ -155,9 +156,9 @@ def _syscall(name: str, number: int, *args: object, what: str = "") -> int:
 
 
 def clone(flags: int) -> int:
-    """fork() with namespaces: the child's pid in the parent, 0 in the child. Single-threaded callers only.
+    """fork() with namespaces: the child's pid in the parent, 0 in the child.
 
-    The C library does not see this fork; Python is told afterwards. All pointers are null, so the
+    Only for single-threaded callers. The C library does not see this fork; Python is told afterwards. All pointers are null, so the
     different argument orders of the architectures do not matter.
     """
     api = ctypes.PyDLL(None, use_errno=True)  # keeps the GIL: nobody else may hold it in the child
@@ -182,7 +183,7 @@ def unshare(flags: int) -> None:
 
 
 def setns(fd: int, flags: int) -> None:
-    """Enter the namespace behind `fd` (a namespace file, or a pidfd with several CLONE_NEW flags)."""
+    """Enter the namespace behind `fd`: a namespace file, or a pidfd with several CLONE_NEW flags."""
     if _lazy.libc.setns(fd, flags) != 0:
         raise oserror("setns", f"flags {flags:#x}")
 
@@ -320,7 +321,7 @@ class _OpenHow(ctypes.Structure):
 
 
 def openat2(dir_fd: int, path: str, flags: int, mode: int = 0, resolve: int = 0) -> int:
-    """open() whose path resolution is bound by `resolve`. Retries EAGAIN (a rename went on beside it)."""
+    """open() whose path resolution is bound by `resolve`; a rename beside it is tried again."""
     how = _OpenHow(flags | os.O_CLOEXEC, mode, resolve)
     for attempt in range(100):
         try:
@@ -333,7 +334,7 @@ def openat2(dir_fd: int, path: str, flags: int, mode: int = 0, resolve: int = 0)
                 ctypes.c_size_t(ctypes.sizeof(how)),
                 what=path,
             )
-        except OSError as error:
+        except OSError as error:  # noqa: PERF203
             if error.errno != errno.EAGAIN or attempt == 99:
                 raise
     raise AssertionError("unreachable")
@@ -386,6 +387,49 @@ def capget() -> tuple[int, int, int]:
         data[0].permitted | data[1].permitted << 32,
         data[0].inheritable | data[1].inheritable << 32,
     )
+
+
+_BPF_PROG_LOAD = 5
+_BPF_PROG_ATTACH = 8
+_BPF_PROG_TYPE_CGROUP_DEVICE = 15
+_BPF_CGROUP_DEVICE = 6
+_BPF_F_ALLOW_MULTI = 2
+
+
+def _bpf(command: int, attributes: bytes) -> int:
+    buffer = ctypes.create_string_buffer(attributes, len(attributes))
+    return _syscall(
+        "bpf",
+        _lazy.number("bpf"),
+        ctypes.c_int(command),
+        buffer,
+        ctypes.c_uint(len(attributes)),
+        what=f"command {command}",
+    )
+
+
+def attach_device_program(cgroup_fd: int, program: bytes) -> None:
+    """Load a device program and put it on the cgroup, which then keeps it."""
+    code = ctypes.create_string_buffer(program, len(program))
+    licence = ctypes.create_string_buffer(b"Apache-2.0")
+    load = struct.pack(
+        "=IIQQIIQII",
+        _BPF_PROG_TYPE_CGROUP_DEVICE,
+        len(program) // 8,
+        ctypes.addressof(code),
+        ctypes.addressof(licence),
+        0,
+        0,
+        0,
+        0,
+        0,
+    )
+    fd = _bpf(_BPF_PROG_LOAD, load)
+    try:
+        attach = struct.pack("=IIII", cgroup_fd, fd, _BPF_CGROUP_DEVICE, _BPF_F_ALLOW_MULTI)
+        _bpf(_BPF_PROG_ATTACH, attach)
+    finally:
+        os.close(fd)
 
 
 def setdomainname(name: str) -> None:

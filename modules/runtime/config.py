@@ -1,0 +1,89 @@
+"""Runs on the managed host: reads an OCI bundle's config.json; what every facility's `prepare` takes.
+
+The OCI document stays a dictionary here because it is a published schema; each facility's `prepare` is
+the border where its part becomes typed values, and where what is not supported is refused.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any, Dict
+
+from ..contract.errors import HostctlError
+
+Config = Dict[str, Any]
+
+# Annotations of hostctl's own bundles. A plain OCI bundle has none of them.
+OVERLAY = "hostctl.overlay"
+"""JSON: {"cwd": folder of the short links, "lower": [short names, top first], "upper", "work"}."""
+USER = "hostctl.user"
+"""`user[:group]`, names or numbers, looked up in the container's own files; beats process.user."""
+INIT = "hostctl.init"
+"""`true`: process 1 of the container is a small init that reaps and forwards signals."""
+
+
+class RuntimeFailure(HostctlError):
+    """A container could not be made; `code` is what `docker run` would exit with (125, 126, 127)."""
+
+    def __init__(
+        self, message: str, *, where: str = "", hint: str = "", ref: str = "runtime", code: int = 125
+    ) -> None:
+        super().__init__(message, where=where, hint=hint, ref=ref)
+        self.code = code
+
+
+def load(bundle: str) -> Config:
+    """The parsed config.json of the bundle folder."""
+    path = os.path.join(bundle, "config.json")
+    try:
+        with open(path, "rb") as stream:
+            config = json.load(stream)
+    except FileNotFoundError as error:
+        raise RuntimeFailure(
+            f"cannot read the bundle: there is no {path}", ref="bundle-missing"
+        ) from error
+    except ValueError as error:
+        raise RuntimeFailure(f"cannot read {path}: {error}", ref="bundle-broken") from error
+    if not isinstance(config, dict) or not isinstance(config.get("process"), dict):
+        raise RuntimeFailure(f"cannot read {path}: it has no process", ref="bundle-broken")
+    return config
+
+
+def annotation(config: Config, name: str) -> str:
+    """One annotation, empty where there is none."""
+    return str((config.get("annotations") or {}).get(name, ""))
+
+
+def section(config: Config, *path: str) -> Any:
+    """The value at the path of keys, or None."""
+    value: Any = config
+    for key in path:
+        value = (value or {}).get(key)
+    return value
+
+
+def refuse(config: Config) -> None:
+    """Raise for what config.json may hold and this runtime does not do yet: nothing is ignored."""
+    unsupported = {
+        "linux.seccomp": section(config, "linux", "seccomp"),
+        "linux.uidMappings": section(config, "linux", "uidMappings"),
+        "linux.gidMappings": section(config, "linux", "gidMappings"),
+        "linux.intelRdt": section(config, "linux", "intelRdt"),
+        "linux.personality": section(config, "linux", "personality"),
+        "linux.mountLabel": section(config, "linux", "mountLabel"),
+        "linux.timeOffsets": section(config, "linux", "timeOffsets"),
+        "linux.netDevices": section(config, "linux", "netDevices"),
+        "process.terminal": section(config, "process", "terminal"),
+        "process.apparmorProfile": section(config, "process", "apparmorProfile"),
+        "process.selinuxLabel": section(config, "process", "selinuxLabel"),
+        "process.ioPriority": section(config, "process", "ioPriority"),
+        "process.scheduler": section(config, "process", "scheduler"),
+        "process.execCPUAffinity": section(config, "process", "execCPUAffinity"),
+        "hooks": any((config.get("hooks") or {}).values()),
+    }
+    for name, value in unsupported.items():
+        if value:
+            raise RuntimeFailure(
+                f"cannot create the container: {name} is not supported yet", ref="not-supported"
+            )

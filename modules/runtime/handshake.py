@@ -1,0 +1,128 @@
+"""Runs on the managed host: the conversation of a new container's first process with its parent.
+
+One packet, one message. A failure travels as the same error that it was in the child; the end of the
+stream (the socket is close-on-exec) says that the program has been executed.
+"""
+
+from __future__ import annotations
+
+import array
+import json
+import os
+import socket
+from typing import NoReturn
+
+from ..contract.errors import HostctlError
+from .config import RuntimeFailure
+
+DEADLINE = 60.0
+_PACKET = 64 << 10
+_FDS = 64
+
+
+class Handshake:
+    """Both ends are made before the clone; each side then calls `parent()` or `child()`."""
+
+    def __init__(self) -> None:
+        self._near, self._far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+    def parent(self) -> None:
+        self._far.close()
+        self._near.settimeout(DEADLINE)
+
+    def child(self) -> None:
+        self._near.close()
+        self._near = self._far
+
+    def fileno(self) -> int:
+        return self._near.fileno()
+
+    def close(self) -> None:
+        self._near.close()
+        self._far.close()
+
+    def send(self, word: str, fds: list[int] | None = None) -> None:
+        """Say one word, with descriptors if the other side is to have them."""
+        self._send({"word": word}, fds or [])
+
+    def expect(self, word: str) -> list[int]:
+        """Wait for the word; its descriptors. Raises what the other side failed with."""
+        message, fds = self._receive()
+        if message is None or message.get("word") != word:
+            _fail(message)
+        return fds
+
+    def expect_end(self) -> None:
+        """Wait for the other side to execute its program. Raises what it failed with."""
+        message, _ = self._receive()
+        if message is not None:
+            _fail(message)
+
+    def send_error(self, error: BaseException) -> None:
+        """Pass the failure on; never raises, because its caller is about to exit."""
+        try:
+            self._send({"error": describe(error)}, [])
+        except OSError:
+            return
+
+    def _send(self, message: dict[str, object], fds: list[int]) -> None:
+        control = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+        self._near.sendmsg([json.dumps(message).encode()], control)
+
+    def _receive(self) -> tuple[dict[str, object] | None, list[int]]:
+        fds = array.array("i")
+        try:
+            data, control, _, _ = self._near.recvmsg(
+                _PACKET, socket.CMSG_SPACE(_FDS * fds.itemsize), socket.MSG_CMSG_CLOEXEC
+            )
+        except socket.timeout as error:
+            raise RuntimeFailure(
+                f"cannot create the container: its first process said nothing for {DEADLINE:g} s",
+                ref="container-stuck",
+            ) from error
+        for level, kind, payload in control:
+            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                fds.frombytes(payload[: len(payload) - len(payload) % fds.itemsize])
+        return (json.loads(data) if data else None), list(fds)
+
+
+def describe(error: BaseException) -> dict[str, object]:
+    """An error as JSON that `revive` turns back."""
+    if isinstance(error, HostctlError):
+        return {
+            "message": error.message,
+            "where": error.where,
+            "hint": error.hint,
+            "ref": error.ref,
+            "code": getattr(error, "code", 125),
+        }
+    if isinstance(error, OSError):
+        what = f" {os.fsdecode(error.filename)}" if error.filename else ""
+        call = str(error.strerror or error)
+        return {"message": f"cannot create the container:{what} {call}", "ref": "container-failed"}
+    return {
+        "message": f"cannot create the container: {type(error).__name__}: {error}",
+        "ref": "container-failed",
+    }
+
+
+def revive(data: dict[str, object]) -> RuntimeFailure:
+    """The error that `describe` described."""
+    code = data.get("code", 125)
+    return RuntimeFailure(
+        str(data.get("message", "cannot create the container")),
+        where=str(data.get("where", "")),
+        hint=str(data.get("hint", "")),
+        ref=str(data.get("ref", "container-failed")),
+        code=code if isinstance(code, int) else 125,
+    )
+
+
+def _fail(message: dict[str, object] | None) -> NoReturn:
+    error = None if message is None else message.get("error")
+    if isinstance(error, dict):
+        raise revive(error)
+    raise RuntimeFailure(
+        "cannot create the container: its first process ended before it was ready",
+        ref="container-failed",
+    )

@@ -1,0 +1,49 @@
+"""Runs on the managed host: paths that the container may not read, or not write."""
+
+from __future__ import annotations
+
+import os
+
+from . import syscalls as sys
+from .config import Config, RuntimeFailure
+
+
+class Masks:
+    """Absolute paths in the container; those that are not there need nothing."""
+
+    def __init__(self, masked: list[str], readonly: list[str]) -> None:
+        self.masked = masked
+        self.readonly = readonly
+
+
+def prepare(config: Config) -> Masks:
+    """Parse `linux.maskedPaths` and `linux.readonlyPaths`."""
+    linux = config.get("linux") or {}
+    return Masks(list(linux.get("maskedPaths") or ()), list(linux.get("readonlyPaths") or ()))
+
+
+def enter(masks: Masks) -> None:
+    """Child, inside its root, as the last of the mounts."""
+    for path in masks.readonly:
+        if os.path.exists(path):
+            sys.mount(path, path, None, sys.MS_BIND | sys.MS_REC)
+            present = os.statvfs(path).f_flag & (os.ST_NOSUID | os.ST_NODEV | os.ST_NOEXEC)
+            # These three bits have the same value as the flags of mount.
+            sys.mount(None, path, None, sys.MS_BIND | sys.MS_REMOUNT | sys.MS_RDONLY | present)
+    if masks.masked:
+        _mask(masks.masked)
+
+
+def _mask(paths: list[str]) -> None:
+    # The node must be the real one: an image or a volume may have put something else in its place.
+    null = os.open("/dev/null", os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        if os.fstat(null).st_rdev != os.makedev(1, 3):
+            raise RuntimeFailure("cannot mask paths: /dev/null is not the device", ref="bad-null")
+        for path in paths:
+            if os.path.isdir(path):
+                sys.mount("tmpfs", path, "tmpfs", sys.MS_RDONLY, "size=4k,mode=755")
+            elif os.path.exists(path):
+                sys.mount(f"/proc/self/fd/{null}", path, None, sys.MS_BIND)
+    finally:
+        os.close(null)
