@@ -12,6 +12,23 @@ from typing import Annotated, Any
 
 from .agent.host import Host
 from .contract.change import UNKNOWN, Action, Change, Reason
+from .contract.compose import (
+    CAPABILITIES,
+    COMMAND,
+    CPUS,
+    DEPENDS_ON,
+    ENVIRONMENT,
+    EXTRA_HOSTS,
+    LABELS,
+    NETWORK_MODE,
+    NETWORKS,
+    PORTS,
+    RESTART,
+    SIGNAL,
+    TMPFS,
+    ULIMITS,
+    VOLUMES,
+)
 from .contract.errors import CannotApply
 from .contract.fields import DURATION, SIZE
 from .contract.spec import encode
@@ -19,12 +36,16 @@ from .contract.spec import encode
 
 @dataclass(frozen=True)
 class Port:
-    """One published port. `host_ip` empty is every address; `published` 0 is a free port of the host."""
+    """One published port. `host_ip` empty is every address; `published` 0 is a free port of the host.
+
+    `published_end` is the end of a range that the controller takes one port from; never sent.
+    """
 
     target: int
     published: int = 0
     host_ip: str = ""
     protocol: str = "tcp"
+    published_end: int = 0
 
 
 @dataclass(frozen=True)
@@ -67,32 +88,32 @@ class Spec:
     image: str
     service: str = ""
     number: int = 1
-    command: tuple[str, ...] | None = None
-    entrypoint: tuple[str, ...] | None = None
-    environment: dict[str, str] = field(default_factory=dict)
+    command: Annotated[tuple[str, ...] | None, COMMAND] = None
+    entrypoint: Annotated[tuple[str, ...] | None, COMMAND] = None
+    environment: Annotated[dict[str, str], ENVIRONMENT] = field(default_factory=dict)
     user: str = ""
     working_dir: str = ""
-    ports: tuple[Port, ...] = ()
-    volumes: tuple[Mount, ...] = ()
-    networks: tuple[Attachment, ...] = ()
-    network_mode: str = ""
+    ports: Annotated[tuple[Port, ...], PORTS] = ()
+    volumes: Annotated[tuple[Mount, ...], VOLUMES] = ()
+    networks: Annotated[tuple[Attachment, ...], NETWORKS] = ()
+    network_mode: Annotated[str, NETWORK_MODE] = ""
     hostname: str = ""
-    restart: str = "no"
+    restart: Annotated[str, RESTART] = "no"
     init: bool = False
     read_only: bool = False
-    cap_add: tuple[str, ...] = ()
-    cap_drop: tuple[str, ...] = ()
+    cap_add: Annotated[tuple[str, ...], CAPABILITIES] = ()
+    cap_drop: Annotated[tuple[str, ...], CAPABILITIES] = ()
     privileged: bool = False
     mem_limit: Annotated[int, SIZE] = 0
-    cpus: float = 0.0
+    cpus: Annotated[float, CPUS] = 0.0
     pids_limit: int = 0
-    ulimits: dict[str, Ulimit] = field(default_factory=dict)
-    labels: dict[str, str] = field(default_factory=dict)
-    stop_signal: str = ""
+    ulimits: Annotated[dict[str, Ulimit], ULIMITS] = field(default_factory=dict)
+    labels: Annotated[dict[str, str], LABELS] = field(default_factory=dict)
+    stop_signal: Annotated[str, SIGNAL] = ""
     stop_grace_period: Annotated[float, DURATION] = 10.0
-    extra_hosts: tuple[str, ...] = ()
-    tmpfs: tuple[str, ...] = ()
-    depends_on: dict[str, Any] = field(default_factory=dict)
+    extra_hosts: Annotated[tuple[str, ...], EXTRA_HOSTS] = ()
+    tmpfs: Annotated[tuple[str, ...], TMPFS] = ()
+    depends_on: Annotated[dict[str, Any], DEPENDS_ON] = field(default_factory=dict)
     deploy: dict[str, Any] = field(default_factory=dict)
     state: str = "started"
 

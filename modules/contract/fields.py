@@ -10,6 +10,14 @@ import re
 from typing import Any, Callable
 
 
+class FieldError(ValueError):
+    """A short form that cannot be read. `path` says which part of the value is meant."""
+
+    def __init__(self, message: str, *path: str | int) -> None:
+        super().__init__(message)
+        self.path = path
+
+
 class Short:
     """A marker: `parse` turns what people write into what the annotated type accepts.
 

@@ -9,11 +9,12 @@ from .fields import Short
 
 
 def parse_mode(value: Any) -> Any:
-    """A mode as four octal digits from "0644", "644" or the integer that YAML made of 0o644."""
-    if isinstance(value, bool):
+    """A mode as four octal digits from "0644", "644" or "0o644" (the loader keeps 0644 and 0o644 strings).
+
+    A number is refused: 644 as a number is the mode 1204.
+    """
+    if isinstance(value, (bool, int)):
         raise ValueError("a mode is written as a string of octal digits, such as '0644'")
-    if isinstance(value, int):
-        return f"{value:04o}"
     if isinstance(value, str):
         text = value[2:] if value.startswith("0o") else value
         if value and not re.fullmatch(r"[0-7]{3,4}", text):
