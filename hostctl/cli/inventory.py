@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @click.option("--list", "as_list", is_flag=True, help="JSON, as ansible-inventory prints it.")
 @click.option("--graph", is_flag=True, help="A tree of groups and hosts (the default).")
 @click.option("--json", "as_json", is_flag=True, help="The same as --list.")
-@host_options
+@host_options()
 def command(as_list: bool, graph: bool, as_json: bool, hosts: HostOptions) -> None:
     """Show the inventory."""
     inventory = hosts.inventory()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -59,98 +59,22 @@ class RunOptions:
     lock_wait: float = 0.0
     prune: bool = False
     diff: bool = True
-    as_json: bool = field(default=False)
+    as_json: bool = False
 
 
-def host_options(function: F) -> F:
-    """-i, -l, -e, -f, -k, -K, --timeout, -v, --debug; the function gets `hosts`."""
-    return _grouped(
-        function,
-        "hosts",
-        HostOptions,
-        [
-            click.option(
-                "-i",
-                "--inventory",
-                "inventories",
-                multiple=True,
-                metavar="PATH",
-                help="Inventory file or folder; repeatable. Default: $HOSTCTL_INVENTORY, "
-                "./inventory.yml, else this machine without SSH.",
-            ),
-            click.option("-l", "--limit", default="", metavar="PATTERN", help="Only these hosts."),
-            click.option(
-                "-e",
-                "--extra-vars",
-                multiple=True,
-                metavar="VARS",
-                help="Variables that win over all others: key=value, JSON, or @FILE; repeatable.",
-            ),
-            click.option(
-                "-f",
-                "--forks",
-                type=click.IntRange(min=1),
-                default=50,
-                show_default=True,
-                help="Hosts at a time.",
-            ),
-            click.option(
-                "-k", "--ask-pass", "ask_password", is_flag=True, help="Ask for the SSH password."
-            ),
-            click.option(
-                "-K",
-                "--ask-become-pass",
-                "ask_become_password",
-                is_flag=True,
-                help="Ask for the sudo password.",
-            ),
-            click.option(
-                "--timeout",
-                type=click.FloatRange(min=0, min_open=True),
-                default=10.0,
-                show_default=True,
-                metavar="SECONDS",
-                help="To connect to a host.",
-            ),
-            click.option("-v", "--verbose", count=True, help="Say more; -vv still more."),
-            click.option("--debug", is_flag=True, help="Show tracebacks of errors."),
-        ],
-    )
+def host_options(without: str = "") -> Callable[[F], F]:
+    """The options of `HostOptions`; the function gets them as `hosts`.
+
+    Args:
+        without: letters that mean something else in this verb (`-f` of logs, `-i` of exec); those options
+            have only their long form there.
+    """
+    return _grouped("hosts", HostOptions, _HOST_OPTIONS, without)
 
 
 def run_options(function: F) -> F:
-    """--tags, --skip-tags, --lock-wait, --prune, -D, --json; the function gets `run`."""
-    return _grouped(
-        function,
-        "run",
-        RunOptions,
-        [
-            click.option(
-                "-t", "--tags", multiple=True, metavar="TAGS", help="Only tasks with these tags."
-            ),
-            click.option(
-                "--skip-tags", multiple=True, metavar="TAGS", help="Not tasks with these tags."
-            ),
-            click.option(
-                "--lock-wait",
-                type=click.FloatRange(min=0),
-                default=0.0,
-                metavar="SECONDS",
-                help="Wait for another run on the host; without it, its holder is shown at once.",
-            ),
-            click.option(
-                "--prune", is_flag=True, help="Remove what the project no longer declares."
-            ),
-            click.option(
-                "-D/--no-diff",
-                "--diff/",
-                "diff",
-                default=True,
-                help="Show text diffs of files (the default).",
-            ),
-            json_option,
-        ],
-    )
+    """The options of `RunOptions`; the function gets them as `run`."""
+    return _grouped("run", RunOptions, _RUN_OPTIONS, "")(function)
 
 
 def json_option(function: F) -> F:
@@ -158,18 +82,100 @@ def json_option(function: F) -> F:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")(function)
 
 
+# Declarations (short form first) and attributes, in the order of the help.
+_HOST_OPTIONS: list[tuple[tuple[str, ...], dict[str, Any]]] = [
+    (
+        ("-i", "--inventory", "inventories"),
+        {
+            "multiple": True,
+            "metavar": "PATH",
+            "help": "Inventory file or folder; repeatable. Default: $HOSTCTL_INVENTORY, "
+            "./inventory.yml, else this machine without SSH.",
+        },
+    ),
+    (("-l", "--limit"), {"default": "", "metavar": "PATTERN", "help": "Only these hosts."}),
+    (
+        ("-e", "--extra-vars"),
+        {
+            "multiple": True,
+            "metavar": "VARS",
+            "help": "Variables that win over all others: key=value, JSON, or @FILE; repeatable.",
+        },
+    ),
+    (
+        ("-f", "--forks"),
+        {
+            "type": click.IntRange(min=1),
+            "default": 50,
+            "show_default": True,
+            "help": "Hosts at a time.",
+        },
+    ),
+    (
+        ("-k", "--ask-pass", "ask_password"),
+        {"is_flag": True, "help": "Ask for the SSH password."},
+    ),
+    (
+        ("-K", "--ask-become-pass", "ask_become_password"),
+        {"is_flag": True, "help": "Ask for the sudo password."},
+    ),
+    (
+        ("--timeout",),
+        {
+            "type": click.FloatRange(min=0, min_open=True),
+            "default": 10.0,
+            "show_default": True,
+            "metavar": "SECONDS",
+            "help": "To connect to a host.",
+        },
+    ),
+    (("-v", "--verbose"), {"count": True, "help": "Say more; -vv still more."}),
+    (("--debug",), {"is_flag": True, "help": "Show tracebacks of errors."}),
+]
+_RUN_OPTIONS: list[tuple[tuple[str, ...], dict[str, Any]]] = [
+    (
+        ("-t", "--tags"),
+        {"multiple": True, "metavar": "TAGS", "help": "Only tasks with these tags."},
+    ),
+    (("--skip-tags",), {"multiple": True, "metavar": "TAGS", "help": "Not tasks with these tags."}),
+    (
+        ("--lock-wait",),
+        {
+            "type": click.FloatRange(min=0),
+            "default": 0.0,
+            "metavar": "SECONDS",
+            "help": "Wait for another run on the host; without it, its holder is shown at once.",
+        },
+    ),
+    (("--prune",), {"is_flag": True, "help": "Remove what the project no longer declares."}),
+    (
+        ("-D/--no-diff", "--diff/", "diff"),
+        {"default": True, "help": "Show text diffs of files (the default)."},
+    ),
+    (("--json", "as_json"), {"is_flag": True, "help": "Print JSON on stdout."}),
+]
+
+
 def _grouped(
-    function: F, name: str, group: type[Any], options: list[Callable[[Any], Any]]
-) -> F:
+    name: str,
+    group: type[Any],
+    options: list[tuple[tuple[str, ...], dict[str, Any]]],
+    without: str,
+) -> Callable[[F], F]:
     """Declare the options on a function that takes their values as one argument."""
     names = {item.name for item in fields(group)}
+    dropped = {f"-{letter}" for letter in without}
 
-    @wraps(function)
-    def command(**values: Any) -> Any:
-        mine = {key: value for key, value in values.items() if key in names}
-        others = {key: value for key, value in values.items() if key not in names}
-        return function(**others, **{name: group(**mine)})
+    def decorate(function: F) -> F:
+        @wraps(function)
+        def command(**values: Any) -> Any:
+            mine = {key: value for key, value in values.items() if key in names}
+            others = {key: value for key, value in values.items() if key not in names}
+            return function(**others, **{name: group(**mine)})
 
-    for option in reversed(options):
-        command = option(command)
-    return command  # type: ignore[return-value]
+        for declarations, attributes in reversed(options):
+            kept = [word for word in declarations if word not in dropped]
+            command = click.option(*kept, **attributes)(command)
+        return command  # type: ignore[return-value]
+
+    return decorate

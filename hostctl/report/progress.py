@@ -146,9 +146,8 @@ class Progress:
 
 def holder_text(holder: dict[str, Any]) -> str:
     """Who holds a host's lock, for people."""
-    who = "@".join(str(holder[key]) for key in ("who", "host") if holder.get(key))
-    action = str(holder.get("action") or "run")
-    text = f"the lock held by {who or 'another hostctl'} ({action}"
+    who = holder.get("who") or "another hostctl"
+    text = f"the lock held by {who} ({holder.get('action') or 'run'}"
     if holder.get("pid"):
         text += f", pid {holder['pid']}"
     if holder.get("since"):

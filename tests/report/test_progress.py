@@ -9,7 +9,7 @@ from hostctl.report.style import Style
 
 WAITING = {
     "type": "waiting",
-    "holder": {"who": "ada", "host": "laptop", "pid": 7, "action": "apply"},
+    "holder": {"who": "ada@laptop", "host": "web1", "pid": 7, "action": "apply"},
 }
 
 

@@ -1,0 +1,132 @@
+"""Runs on the controller: from the host options to sessions: targets without a playbook, and one call on all."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from hostctl_host.contract.errors import HostctlError
+
+from .options import HostOptions
+from .variables import parse_extra_vars
+
+if TYPE_CHECKING:
+    from hostctl.fleet.session import Options, Session
+    from hostctl.fleet.target import Target
+    from hostctl.inventory import Inventory
+
+T = TypeVar("T")
+
+_CONNECTION = ("ansible_", "hostctl_")
+
+
+def targets_without_playbook(hosts: HostOptions) -> list[Target]:
+    """The selected hosts, as whom their containers belong to: root, unless a host says otherwise.
+
+    Raises:
+        HostctlError: an unknown host, a variable that cannot be used, or no host at all.
+    """
+    from hostctl.fleet.target import Target
+
+    inventory = hosts.inventory()
+    extra = parse_extra_vars(hosts.extra_vars)
+    chosen = inventory.select(hosts.limit or "all", "--limit")
+    if not chosen:
+        raise HostctlError(
+            f"cannot find a host for {hosts.limit or 'all'}",
+            hint="hostctl inventory --graph shows the groups and hosts",
+            ref="no-hosts",
+        )
+    found = []
+    for host in chosen:
+        variables = {"ansible_become": True} | connection_variables(inventory, host.name, extra)
+        found.append(Target.from_vars(host.name, variables))
+    return found
+
+
+def connection_variables(inventory: Inventory, name: str, extra: dict[str, Any]) -> dict[str, Any]:
+    """The variables that say how to reach a host, rendered with all its variables."""
+    from hostctl.template import Engine, Scope
+
+    engine = Engine(Path.cwd())
+    raw = inventory.variables(name)
+    scope = Scope([extra, raw], engine.value, final=inventory.magic(name))
+    return {key: scope[key] for key in sorted({**raw, **extra}) if str(key).startswith(_CONNECTION)}
+
+
+def session_options(
+    hosts: HostOptions, lock_wait: float | None = None, kinds: Path | None = None
+) -> Options:
+    """What sessions need to know: the agent, deadlines, who asks for passwords, who holds the lock."""
+    from hostctl.fleet import bundle
+    from hostctl.fleet.ask import Asker
+    from hostctl.fleet.session import Options
+
+    return Options(
+        bundle=bundle.build(kinds),
+        asker=Asker(ssh_password=hosts.ask_password, become_password=hosts.ask_become_password),
+        timeout=hosts.timeout,
+        lock_wait=lock_wait,
+        holder=holder(),
+        debug=hosts.debug,
+    )
+
+
+def holder() -> str:
+    """Who holds a host's lock, for other people: `ada@laptop`."""
+    try:
+        who = getpass.getuser()
+    except (KeyError, OSError):
+        who = str(os.getuid())
+    return f"{who}@{socket.gethostname()}"
+
+
+def on_all(hosts: HostOptions, work: Callable[[Session], T]) -> dict[str, T | HostctlError]:
+    """One function on a `serve` session of every selected host, all at once."""
+    return on_targets(hosts, targets_without_playbook(hosts), work)
+
+
+def on_targets(
+    hosts: HostOptions, targets: list[Target], work: Callable[[Session], T]
+) -> dict[str, T | HostctlError]:
+    """One function on a `serve` session of each of these hosts, all at once.
+
+    A single host is served in the calling thread: a terminal's signals go nowhere else.
+    """
+    from hostctl.fleet.fleet import Fleet
+
+    options = session_options(hosts)
+    fleet: Fleet[T] = Fleet(hosts.forks)
+
+    def one(target: Target) -> T:
+        with fleet.session(target, "serve", options) as session:
+            return work(session)
+
+    if len(targets) > 1:
+        return fleet.map(one, targets)
+    try:
+        return {target.name: one(target) for target in targets}
+    except HostctlError as error:
+        return {targets[0].name: error}
+
+
+def report_failures(results: dict[str, Any]) -> int:
+    """Say on stderr which hosts failed; the exit code: 0, 2 failed, 4 unreachable, 6 both."""
+    from hostctl.fleet.target import Unreachable
+    from hostctl.report.errors import render_errors
+    from hostctl.report.style import Style
+
+    failed = unreachable = False
+    for error in results.values():
+        if isinstance(error, HostctlError):
+            sys.stderr.write(render_errors(error, Style.of(sys.stderr)))
+            if isinstance(error, Unreachable):
+                unreachable = True
+            else:
+                failed = True
+    return 2 * failed + 4 * unreachable
