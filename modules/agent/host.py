@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
-from typing import Any, Callable
+from typing import TYPE_CHECKING, Any, Callable
+
+if TYPE_CHECKING:
+    from ..contract.change import Change
 
 DATA_DIR = "/var/lib/hostctl"
 RUN_DIR = "/run/hostctl"
@@ -47,6 +50,7 @@ class Host:
         facts: Ansible's names without the `ansible_` prefix.
         project: the project that this run is about.
         observations: resource id -> what its kind observed last; needs come before dependents.
+        changes: resource id -> the changes found for it so far (in plan mode: what is going to be done).
         blob: digest -> bytes of a content blob of this run (or of the host's cache).
         keep: bytes -> digest; keeps content for `undo` in the ledger's blobs (apply mode only).
         progress: shows one line about the running resource.
@@ -59,8 +63,9 @@ class Host:
     facts: dict[str, Any] = field(default_factory=dict)
     project: str = ""
     observations: dict[str, Any] = field(default_factory=dict)
-    blob: Callable[[str], bytes] = lambda digest: b""
-    keep: Callable[[bytes], str] = lambda data: ""
-    progress: Callable[[str], None] = lambda message: None
+    changes: dict[str, list[Change]] = field(default_factory=dict)
+    blob: Callable[[str], bytes] = lambda _: b""
+    keep: Callable[[bytes], str] = lambda _: ""
+    progress: Callable[[str], None] = lambda _: None
     snapshot: dict[str, str] = field(default_factory=dict)
     credentials: dict[str, dict[str, str]] = field(default_factory=dict)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Mapping, Sequence
 
 from ..contract.errors import HostctlError
 
@@ -36,6 +36,8 @@ def run(
         HostctlError: the program is missing, did not end in time, or (with `check`) failed.
     """
     whole_env = {"PATH": PATH, "LANG": "C.UTF-8", "HOME": os.environ.get("HOME", "/root")}
+    if "TMPDIR" in os.environ:
+        whole_env["TMPDIR"] = os.environ["TMPDIR"]
     whole_env.update(env or {})
     data = input.encode() if isinstance(input, str) else input
     try:

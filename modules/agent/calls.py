@@ -1,0 +1,35 @@
+"""Runs on the managed host: verbs other than a run: `call` in, rows and data out, `done` at the end."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from ..contract.errors import HostctlError
+from .channel import Channel
+from .host import Host
+
+_PACKAGE = __package__.rpartition(".")[0]
+# verb -> (module, function(host, args, channel) -> exit code), imported when called
+VERBS = {
+    "ps": ("monitor.verbs", "ps"),
+    "logs": ("monitor.verbs", "logs"),
+    "exec": ("monitor.verbs", "exec_"),
+}
+
+
+def answer(host: Host, channel: Channel) -> int:
+    """Answer the one call of this connection."""
+    channel.listen()
+    header, _ = channel.receive()
+    verb = str(header.get("verb", ""))
+    if header["type"] != "call" or verb not in VERBS:
+        raise HostctlError(
+            f"cannot answer {verb or header['type']}: this agent knows {', '.join(VERBS)}",
+            ref="verb-unknown",
+        )
+    module, function = VERBS[verb]
+    args: dict[str, Any] = header.get("args") or {}
+    code = getattr(importlib.import_module(f"{_PACKAGE}.{module}"), function)(host, args, channel)
+    channel.send("done", code=int(code or 0))
+    return 0

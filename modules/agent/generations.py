@@ -1,0 +1,101 @@
+"""Runs on the managed host: the documents that were applied, DATA/projects/NAME/generations/N.json."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from dataclasses import replace
+from typing import Any
+
+from ..contract.document import Document, canonical, document_to_json
+from .files import read_json, write_json
+from .ledger import Redactor
+
+KEPT = 10
+_DIGEST = re.compile(rb"[0-9a-f]{64}")
+
+
+class Generations:
+    """The generations of one project; the last one is what the host should be."""
+
+    def __init__(self, folder: str) -> None:
+        self._folder = os.path.join(folder, "generations")
+
+    def numbers(self) -> list[int]:
+        try:
+            names = os.listdir(self._folder)
+        except FileNotFoundError:
+            return []
+        return sorted(int(name[:-5]) for name in names if re.fullmatch(r"\d+\.json", name))
+
+    def current(self) -> int:
+        """The last number, 0 where there is none."""
+        return max(self.numbers(), default=0)
+
+    def record(self, document: Document, redactor: Redactor, changed: bool) -> tuple[int, bool]:
+        """Store what was applied, unless nothing changed and it is what the last generation says.
+
+        Returns:
+            The current number, and whether it is new.
+        """
+        numbers = self.numbers()
+        last = read_json(self._file(numbers[-1])) if numbers else None
+        data = _plain(document, redactor)
+        if document.partial and last is not None:
+            data = _merge(last["document"], data)
+        if last is not None and not changed and canonical(last["document"]) == canonical(data):
+            return numbers[-1], False
+        number = (numbers[-1] if numbers else 0) + 1
+        os.makedirs(self._folder, 0o700, exist_ok=True)
+        stored = {
+            "version": 1,
+            "generation": number,
+            "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "source": document.source,
+            "document": data,
+        }
+        write_json(self._file(number), stored)
+        for old in numbers[: max(len(numbers) + 1 - KEPT, 0)]:
+            os.unlink(self._file(old))
+        return number, True
+
+    def _file(self, number: int) -> str:
+        return os.path.join(self._folder, f"{number}.json")
+
+
+def _plain(document: Document, redactor: Redactor) -> dict[str, Any]:
+    """The document without what belongs to one run (source, limits) and without secrets."""
+    stripped = replace(
+        document,
+        source="",
+        more=False,
+        prune=False,
+        partial=False,
+        resources=tuple(replace(r, spec=redactor.spec(r)) for r in document.resources),
+        handlers=tuple(replace(r, spec=redactor.spec(r)) for r in document.handlers),
+    )
+    return document_to_json(stripped)
+
+
+def _merge(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
+    """A limited run's resources replace or follow those of the last generation."""
+    merged = {**before, **now, "content": {**before.get("content", {}), **now.get("content", {})}}
+    if not merged["content"]:
+        del merged["content"]
+    for section in ("resources", "handlers"):
+        both = {item["id"]: item for item in before.get(section, ())}
+        both.update((item["id"], item) for item in now.get(section, ()))
+        if both:
+            merged[section] = list(both.values())
+    return merged
+
+
+def referenced_digests(data_dir: str) -> set[str]:
+    """Everything in any project's ledger and generations that looks like a digest: it is kept."""
+    found: set[str] = set()
+    for folder, _, names in os.walk(os.path.join(data_dir, "projects")):
+        for name in names:
+            with open(os.path.join(folder, name), "rb") as stream:
+                found.update(match.decode() for match in _DIGEST.findall(stream.read()))
+    return found

@@ -1,0 +1,129 @@
+"""Runs on the managed host: the agent, on one page.
+
+What is imported up here comes before the hello; all else is imported where it is used, because fifty
+agents may start on one machine at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from ..contract.frames import PROTOCOL
+from .channel import Channel, ControllerGone
+from .facts import collect
+
+
+def main(argv: Sequence[str]) -> int:
+    """Serve one connection: `MODE --data-dir D --run-dir R [--lock-wait S] [--holder TEXT] [--digest SHA]`.
+
+    Returns:
+        0 if a report, or the answer of a verb, was sent; 1 if not.
+    """
+    options = _parse(argv)
+    channel = Channel.over_stdio()
+    facts = collect()
+    channel.send("hello", version=PROTOCOL, agent=options["digest"], facts=facts)
+    try:
+        return _serve(options, channel, facts)
+    except ControllerGone:
+        return 1
+    except Exception as error:
+        channel.send("error", **_explain(error))
+        return 1
+    finally:
+        channel.close()
+
+
+def _serve(options: dict[str, Any], channel: Channel, facts: dict[str, Any]) -> int:
+    from .host import Host, Paths
+
+    paths = Paths(options["data_dir"], options["run_dir"])
+    host = Host(paths, writable=options["mode"] == "apply", facts=facts)
+    if options["mode"] == "serve":
+        from .calls import answer
+
+        return answer(host, channel)
+
+    from .lock import acquire
+
+    lock = acquire(
+        paths.run,
+        exclusive=host.writable,
+        who=options["holder"],
+        action=options["mode"],
+        wait=options["lock_wait"],
+        channel=channel,
+    )
+    if lock is None:
+        return 1
+    try:
+        warnings = () if host.writable else _seal(host)
+        channel.listen()
+        return _run(host, channel, warnings)
+    finally:
+        lock.release()
+
+
+def _seal(host: Any) -> tuple[str, ...]:
+    from . import seal
+
+    host.snapshot = seal.snapshot(host.paths)
+    return seal.seal()
+
+
+def _run(host: Any, channel: Channel, warnings: tuple[str, ...]) -> int:
+    from dataclasses import replace
+
+    from ..contract.errors import HostctlError
+    from ..contract.report import report_to_json
+    from .runs import Session
+
+    header, _ = channel.receive()
+    session = Session(host.paths, channel, host, writing=host.writable)
+    if header["type"] == "document":
+        report = session.apply_document(header)
+    elif header["type"] == "call" and header.get("verb") == "destroy":
+        args = header.get("args") or {}
+        report = session.destroy(args["project"], bool(args.get("volumes")))
+    else:
+        raise HostctlError(
+            f"cannot use a {header['type']} frame here: a document or destroy must come first",
+            ref="protocol",
+        )
+    report = replace(report, warnings=(*warnings, *report.warnings))
+    channel.send("report", report=report_to_json(report))
+    return 0
+
+
+def _explain(error: Exception) -> dict[str, Any]:
+    from ..contract.errors import HostctlError
+
+    if isinstance(error, HostctlError):
+        return {"ref": error.ref, "message": str(error), "hint": error.hint}
+    import os
+
+    if os.environ.get("HOSTCTL_DEBUG"):
+        import traceback
+
+        traceback.print_exc()
+    text = " ".join(f"cannot go on: {type(error).__name__}: {error}".split())
+    hint = "set HOSTCTL_DEBUG=1 on the host to see where it comes from"
+    return {"ref": "agent-crashed", "message": text, "hint": hint}
+
+
+def _parse(argv: Sequence[str]) -> dict[str, Any]:
+    """The options by name. argparse would cost more than all the rest before the hello."""
+    options: dict[str, Any] = {"holder": "", "digest": "", "lock_wait": "0"}
+    words = list(argv)
+    options["mode"] = words.pop(0) if words else ""
+    while len(words) >= 2 and words[0].startswith("--"):
+        name, value, *words = words
+        options[name[2:].replace("-", "_")] = value
+    known = {"mode", "data_dir", "run_dir", "lock_wait", "holder", "digest"}
+    if words or options.keys() != known or options["mode"] not in ("plan", "apply", "serve"):
+        sys.stderr.write("usage: (plan|apply|serve) --data-dir D --run-dir R [--lock-wait S] ...\n")
+        raise SystemExit(2)
+    options["lock_wait"] = float(options["lock_wait"])
+    return options

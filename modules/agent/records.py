@@ -1,0 +1,148 @@
+"""Runs on the managed host: one run's bookkeeping: what it owns, intends, did, and leaves behind."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import threading
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from ..contract.document import Document, Resource
+from ..contract.spec import encode
+from . import kinds
+from .generations import Generations, referenced_digests
+from .host import Host, Paths
+from .journal import Journal
+from .ledger import Entry, Ledger, Redactor, redact_undo
+
+if TYPE_CHECKING:
+    from .content import Content
+    from .step import Step
+
+
+class Records:
+    """Ledger, journal and generations of the run's project. Reading only until an act begins."""
+
+    def __init__(self, paths: Paths, project: str) -> None:
+        self._paths = paths
+        self.source = ""
+        self.ledger = Ledger(paths, project)
+        self.journal = Journal(os.path.join(self.ledger.folder, "journal.jsonl"))
+        self.generations = Generations(self.ledger.folder)
+        self._redactor = Redactor(paths)
+        self._lock = threading.Lock()
+        for name, entry in self.journal.intents.items():
+            # What a killed run was about to touch is owned, as it was before that run.
+            self.ledger.entries.setdefault(name, Entry.from_json(entry))
+        self._order = self.ledger.next_order()
+
+    def claim(self, step: Step) -> None:
+        """Raise if the resource belongs to another project."""
+        resource = step.resource
+        if resource.id in self.ledger.entries or not hasattr(step.kind, "undo"):
+            return
+        if not kinds.is_shared(resource.kind):
+            self.ledger.refuse_if_owned(resource.id, self.source)
+
+    def contact(self, steps: Iterable[Step], host: Host) -> None:
+        """Before anything of these is touched for the first time: how to put it back, on disk.
+
+        Raises whatever a kind's `undo` raises.
+        """
+        fresh: dict[str, Entry] = {}
+        for step in steps:
+            resource = step.resource
+            if resource.id in self.ledger.entries or not hasattr(step.kind, "undo"):
+                continue
+            undo = step.kind.undo(step.spec, step.observed, host)
+            with self._lock:
+                fresh[resource.id] = self._entry(step, undo)
+        if not fresh:
+            return
+        with self._lock:
+            self.journal.intend({name: entry.to_json() for name, entry in fresh.items()})
+            self.ledger.entries.update(fresh)
+
+    def _entry(self, step: Step, undo: object) -> Entry:
+        resource = step.resource
+        encoded = None
+        if undo is not None:
+            required = {
+                field.name
+                for field in dataclasses.fields(step.kind.Spec)
+                if field.default is dataclasses.MISSING
+                and field.default_factory is dataclasses.MISSING
+            }
+            encoded = redact_undo(encode(undo), resource, required)
+        order, self._order = self._order, self._order + 1
+        return Entry(
+            kind=resource.kind,
+            spec=self._redactor.spec(resource),
+            undo=encoded,
+            created=encoded is not None and encoded.get("state") == "absent",
+            source=self.source,
+            needs=resource.needs,
+            order=order,
+            name=resource.name,
+            no_log=resource.no_log,
+        )
+
+    def begin(self, step: Step) -> None:
+        with self._lock:
+            self.journal.act(step.resource.id, step.resource.notify)
+
+    def end(self, step: Step, changed: bool) -> None:
+        with self._lock:
+            self.journal.done(step.resource.id, changed)
+
+    def ran(self, handler: str) -> None:
+        with self._lock:
+            self.journal.ran(handler)
+
+    def removed(self, resource: str) -> None:
+        """The resource was put back: the project does not own it any more."""
+        with self._lock:
+            self.ledger.entries.pop(resource, None)
+
+    def forget(self, names: Iterable[str]) -> None:
+        """These are left as they are, or to another project that has them too."""
+        for name in names:
+            self.ledger.hand_over(name)
+            self.removed(name)
+
+    def settle(self, resources: Iterable[Resource]) -> None:
+        """What the declared resources are now, as the ledger will say it."""
+        for resource in resources:
+            entry = self.ledger.entries.get(resource.id)
+            if entry is not None and not resource.skip:
+                self.ledger.entries[resource.id] = replace(
+                    entry,
+                    spec=self._redactor.spec(resource),
+                    source=self.source,
+                    needs=resource.needs,
+                    name=resource.name,
+                    no_log=resource.no_log,
+                )
+
+    def close(self, owed: Iterable[str]) -> None:
+        """Write the ledger; the journal keeps only what is still owed."""
+        self.ledger.save()
+        self.journal.close(owed)
+
+    def generation(self, document: Document, changed: bool, content: Content) -> int:
+        """Record what was applied and drop content that nothing names any more."""
+        number, new = self.generations.record(document, self._redactor, changed)
+        if new:
+            content.sweep(referenced_digests(self._paths.data))
+        return number
+
+    def erase(self, content: Content) -> None:
+        """Forget the project, except what it still owns (volumes that were kept)."""
+        import shutil
+
+        shutil.rmtree(os.path.join(self.ledger.folder, "generations"), ignore_errors=True)
+        if not self.ledger.entries:
+            shutil.rmtree(self.ledger.folder, ignore_errors=True)
+        content.sweep(referenced_digests(self._paths.data))

@@ -1,0 +1,214 @@
+"""Runs on the managed host: a whole run: a document, or a `destroy`, from its first step to its report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+from ..contract.document import VERSION, Document, document_from_json, resource_from_json
+from ..contract.errors import HostctlError
+from ..contract.report import HostReport, HostStatus, Status
+from .channel import Channel
+from .content import Content
+from .executor import GRAPH, Executor, steps_of
+from .handlers import Handlers
+from .host import Host, Paths
+from .ledger import Entry
+from .modes import Apply, Plan
+from .records import Records
+from .removal import plan_removal
+from .step import Run, Step
+
+KEPT_KIND = "volume"
+
+
+class Session:
+    """One run on this host.
+
+    Args:
+        writing: False for a plan: nothing is acted on, nothing is written down.
+    """
+
+    def __init__(self, paths: Paths, channel: Channel, host: Host, writing: bool) -> None:
+        self._paths = paths
+        self._channel = channel
+        self._host = host
+        self._writing = writing
+        self._content = Content(paths, channel, stored=writing)
+        self._warnings: list[str] = []
+
+    def apply_document(self, header: dict[str, Any]) -> HostReport:
+        """Make the host what the document, and the `tasks` frames that follow it, say."""
+        document = document_from_json(header["document"])
+        if document.version != VERSION:
+            raise HostctlError(
+                f"cannot read a document of version {document.version}: this agent reads {VERSION}",
+                hint="the controller and its agent come from different versions; install hostctl anew",
+                ref="document-version",
+            )
+        self._host.credentials = header.get("credentials") or {}
+        executor, handlers, records = self._prepare(document.project)
+        records.source = document.source
+        try:
+            handlers.define(document.handlers)
+            steps = steps_of(document.resources)
+            early: set[str] = set()
+            if document.prune and not document.more:
+                steps, early = self._with_old_containers(records, document, steps)
+            executor.perform(steps)
+            while document.more and not executor.failed:
+                self._channel.send("batch", done=True)
+                more = self._next_tasks()
+                document = _joined(document, more)
+                handlers.define(more.handlers)
+                executor.perform(steps_of(more.resources))
+            executor.flush_handlers()
+            if not executor.failed:
+                self._orphans(records, document, executor, early)
+        finally:
+            if self._writing:
+                records.settle(step.resource for step in executor.steps if _settled(step))
+                self._close(records, handlers.owed(all_defined=False))
+        if not self._writing or executor.failed:
+            return self._report(executor, 0)
+        try:
+            generation = records.generation(document, executor.changed, self._content)
+        except OSError as error:
+            raise HostctlError(
+                f"cannot record the generation: {error}",
+                hint="what was declared is done; free some space on the host, then apply again",
+                ref="generation-not-written",
+            ) from error
+        self._close(records, handlers.owed(all_defined=not document.partial))
+        self._content.drop_secrets()
+        return self._report(executor, generation)
+
+    def destroy(self, project: str, volumes: bool) -> HostReport:
+        """Put back everything that the project owns as it was found, the last thing first."""
+        executor, _, records = self._prepare(project)
+        wanted = {
+            name: entry
+            for name, entry in records.ledger.entries.items()
+            if volumes or entry.kind != KEPT_KIND
+        }
+        try:
+            self._remove(records, wanted, executor)
+        finally:
+            if self._writing:
+                self._close(records, ())
+        if self._writing and not executor.failed:
+            records.erase(self._content)
+        return self._report(executor, 0)
+
+    def _prepare(self, project: str) -> tuple[Executor, Handlers, Records]:
+        records = Records(self._paths, project)
+        self._host.project = project
+        self._host.blob = self._content.blob
+        self._host.keep = self._content.keep
+        run = Run(self._host, self._channel, self._content, records)
+        handlers = Handlers(records.journal.notified)
+        mode = Apply(run) if self._writing else Plan(run)
+        if self._writing:
+            self._content.sweep()
+        return Executor(run, mode, handlers), handlers, records
+
+    def _next_tasks(self) -> Document:
+        header, _ = self._channel.receive()
+        if header["type"] != "tasks":
+            raise HostctlError(
+                f"cannot use a {header['type']} frame here: tasks must follow", ref="protocol"
+            )
+        return Document(
+            project=self._host.project,
+            resources=tuple(resource_from_json(item) for item in header.get("resources", ())),
+            handlers=tuple(resource_from_json(item) for item in header.get("handlers", ())),
+            content=header.get("content", {}),
+            more=bool(header.get("more")),
+        )
+
+    def _with_old_containers(
+        self, records: Records, document: Document, steps: list[Step]
+    ) -> tuple[list[Step], set[str]]:
+        """Containers that are no longer declared go before the graph: they may hold its ports and names."""
+        old = {
+            name: entry
+            for name, entry in _undeclared(records, document).items()
+            if entry.kind == "container"
+        }
+        groups, _ = plan_removal(records, old)
+        removals = [step for group in groups for step in group]
+        at = next((i for i, s in enumerate(steps) if s.resource.section == GRAPH), len(steps))
+        return [*steps[:at], *removals, *steps[at:]], {step.resource.id for step in removals}
+
+    def _orphans(
+        self, records: Records, document: Document, executor: Executor, done: set[str]
+    ) -> None:
+        undeclared = {
+            name: entry
+            for name, entry in _undeclared(records, document).items()
+            if name not in done
+        }
+        kept = sorted(name for name in undeclared if undeclared[name].kind == KEPT_KIND)
+        for name in kept:
+            del undeclared[name]
+            self._warnings.append(
+                f"{name}: no longer declared; its data is kept (destroy --volumes removes it)"
+            )
+        if document.prune:
+            self._remove(records, undeclared, executor)
+            return
+        self._warnings += [
+            f"orphan: {name}: no longer declared; use --prune to remove it"
+            for name in sorted(undeclared)
+        ]
+
+    def _remove(self, records: Records, names: dict[str, Entry], executor: Executor) -> None:
+        groups, forgotten = plan_removal(records, names)
+        for group in groups:
+            executor.perform(group)
+        if self._writing:
+            records.forget(forgotten)
+
+    def _close(self, records: Records, owed: Iterable[str]) -> None:
+        try:
+            records.close(owed)
+        except OSError as error:
+            # The journal has what the ledger lacks; the next run reads both.
+            self._warnings.append(f"cannot write the project's ledger: {error}")
+
+    def _report(self, executor: Executor, generation: int) -> HostReport:
+        failed = executor.failed
+        return HostReport(
+            status=HostStatus.FAILED if failed else HostStatus.OK,
+            outcomes=tuple(step.outcome for step in executor.steps if step.outcome is not None),
+            failures=tuple(step.failure for step in executor.steps if step.failure is not None),
+            generation=0 if failed else generation,
+            warnings=tuple(self._warnings),
+        )
+
+
+def _undeclared(records: Records, document: Document) -> dict[str, Entry]:
+    """What the ledger has and the whole document has not; a limited run says nothing about the rest."""
+    if document.partial:
+        return {}
+    declared = {resource.id for resource in document.resources}
+    return {name: entry for name, entry in records.ledger.entries.items() if name not in declared}
+
+
+def _settled(step: Step) -> bool:
+    return (
+        not step.removal
+        and step.outcome is not None
+        and step.outcome.status in (Status.OK, Status.CHANGED)
+    )
+
+
+def _joined(document: Document, more: Document) -> Document:
+    return replace(
+        document,
+        resources=document.resources + more.resources,
+        handlers=document.handlers + more.handlers,
+        content={**document.content, **more.content},
+        more=more.more,
+    )
