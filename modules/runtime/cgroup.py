@@ -11,14 +11,14 @@ import hashlib
 import os
 import signal
 import time
-from typing import Any, Dict, NamedTuple
+from typing import Any, NamedTuple
 
 from ..agent.host import RUN_DIR
 from . import cgroup_v1, cgroup_v2, device_filter
 from .cgroup_files import write
 from .config import RuntimeFailure
 
-Resources = Dict[str, Any]
+Resources = dict[str, Any]
 _SUPPORTED = {"memory", "cpu", "pids", "devices", "unified"}
 _RELEASE_SECONDS = 5.0
 
@@ -26,7 +26,7 @@ _RELEASE_SECONDS = 5.0
 class Hierarchies(NamedTuple):
     """Where cgroups are mounted: version 1 controllers (`memory`, `name=systemd`) and version 2."""
 
-    v1: Dict[str, str]
+    v1: dict[str, str]
     v2: str
 
 

@@ -10,8 +10,22 @@ from .cgroup_files import write as _write
 from .device_filter import Rule
 
 CONTROLLERS = frozenset(
-    "blkio cpu cpuacct cpuset devices freezer hugetlb memory misc net_cls net_prio perf_event pids "
-    "rdma".split()
+    (
+        "blkio",
+        "cpu",
+        "cpuacct",
+        "cpuset",
+        "devices",
+        "freezer",
+        "hugetlb",
+        "memory",
+        "misc",
+        "net_cls",
+        "net_prio",
+        "perf_event",
+        "pids",
+        "rdma",
+    )
 )
 _UNLIMITED = -1
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import json
 import os
-from typing import Any, Dict
+from typing import Any
 
 from ..contract.errors import HostctlError
 
-Config = Dict[str, Any]
+Config = dict[str, Any]
 
 # Annotations of hostctl's own bundles. A plain OCI bundle has none of them.
 OVERLAY = "hostctl.overlay"
@@ -27,7 +27,13 @@ class RuntimeFailure(HostctlError):
     """A container could not be made; `code` is what `docker run` would exit with (125, 126, 127)."""
 
     def __init__(
-        self, message: str, *, where: str = "", hint: str = "", ref: str = "runtime", code: int = 125
+        self,
+        message: str,
+        *,
+        where: str = "",
+        hint: str = "",
+        ref: str = "runtime",
+        code: int = 125,
     ) -> None:
         super().__init__(message, where=where, hint=hint, ref=ref)
         self.code = code

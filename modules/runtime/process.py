@@ -137,7 +137,7 @@ def execute(process: Process) -> NoReturn:
     for path in candidates(name, environment.get("PATH", DEFAULT_PATH)):
         try:
             os.execve(path, process.args, environment)
-        except OSError as error:  # noqa: PERF203
+        except OSError as error:
             if last is None or error.errno not in (errno.ENOENT, errno.ENOTDIR):
                 last = error
     missing = last is None or last.errno in (errno.ENOENT, errno.ENOTDIR)

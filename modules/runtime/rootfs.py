@@ -36,13 +36,13 @@ def prepare(config: Config, bundle: str) -> Rootfs:
     name = (config.get("linux") or {}).get("rootfsPropagation") or ""
     if name and name not in mount_options.PROPAGATION:
         raise RuntimeFailure(f"cannot use rootfsPropagation {name}", ref="bundle-broken")
-    wanted = {option for mount in config.get("mounts") or () for option in mount.get("options") or ()}
+    wanted = {
+        option for mount in config.get("mounts") or () for option in mount.get("options") or ()
+    }
     follows = wanted & {"slave", "rslave", "shared", "rshared"}
     default = sys.MS_REC | (sys.MS_SLAVE if follows else sys.MS_PRIVATE)
     propagation = mount_options.PROPAGATION[name] | sys.MS_REC if name else default
-    found = Rootfs(
-        os.path.join(bundle, root["path"]), bool(root.get("readonly")), propagation
-    )
+    found = Rootfs(os.path.join(bundle, root["path"]), bool(root.get("readonly")), propagation)
     overlay = annotation(config, OVERLAY)
     if overlay:
         parts = json.loads(overlay)

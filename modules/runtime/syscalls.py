@@ -158,8 +158,9 @@ def _syscall(name: str, number: int, *args: object, what: str = "") -> int:
 def clone(flags: int) -> int:
     """fork() with namespaces: the child's pid in the parent, 0 in the child.
 
-    Only for single-threaded callers. The C library does not see this fork; Python is told afterwards. All pointers are null, so the
-    different argument orders of the architectures do not matter.
+    Only for single-threaded callers. The C library does not see this fork; Python is told
+    afterwards. All pointers are null, so the different argument orders of the architectures do not
+    matter.
     """
     api = ctypes.PyDLL(None, use_errno=True)  # keeps the GIL: nobody else may hold it in the child
     api.syscall.restype = ctypes.c_long
@@ -334,7 +335,7 @@ def openat2(dir_fd: int, path: str, flags: int, mode: int = 0, resolve: int = 0)
                 ctypes.c_size_t(ctypes.sizeof(how)),
                 what=path,
             )
-        except OSError as error:  # noqa: PERF203
+        except OSError as error:
             if error.errno != errno.EAGAIN or attempt == 99:
                 raise
     raise AssertionError("unreachable")

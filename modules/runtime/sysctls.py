@@ -8,8 +8,16 @@ from .config import Config, RuntimeFailure
 from .namespaces import Namespaces
 
 _IPC = frozenset(
-    "kernel.msgmax kernel.msgmnb kernel.msgmni kernel.sem kernel.shmall kernel.shmmax "
-    "kernel.shmmni kernel.shm_rmid_forced".split()
+    (
+        "kernel.msgmax",
+        "kernel.msgmnb",
+        "kernel.msgmni",
+        "kernel.sem",
+        "kernel.shmall",
+        "kernel.shmmax",
+        "kernel.shmmni",
+        "kernel.shm_rmid_forced",
+    )
 )
 _UTS = frozenset(("kernel.domainname", "kernel.hostname"))
 
@@ -21,7 +29,9 @@ def prepare(config: Config, namespaces: Namespaces) -> dict[str, str]:
         dotted = name.replace("/", ".") if "." not in name.split("/", 1)[0] else name
         kind = namespace_of(dotted)
         if kind is None or not namespaces.private(kind):
-            why = "it belongs to the host" if kind is None else f"the {kind} namespace is the host's"
+            why = (
+                "it belongs to the host" if kind is None else f"the {kind} namespace is the host's"
+            )
             raise RuntimeFailure(f"cannot set sysctl {name}: {why}", ref="bad-sysctl")
         values[dotted] = str(value)
     return values

@@ -1,0 +1,110 @@
+"""Runs on the managed host, in a monitor: its socket. One JSON line asks, one answers.
+
+Version 1: {"version": 1, "verb": status|stop|kill|update|wait, ...}. `stop` {signal, grace} and `wait`
+answer when the container has ended. An answer has `state`, or `error` {ref, message}. Fields that a
+version does not know are ignored, so that an old monitor and a new hostctl understand each other.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from typing import Any
+
+VERSION = 1
+_LINE = 1 << 20
+
+
+class Connection:
+    """One client; `line` is what it has said so far."""
+
+    def __init__(self, peer: socket.socket) -> None:
+        peer.setblocking(False)
+        self.peer = peer
+        self.line = b""
+
+    def fileno(self) -> int:
+        return self.peer.fileno()
+
+    def read(self) -> dict[str, Any] | None:
+        """The request once its line is complete. Raises ConnectionError when the client has gone."""
+        try:
+            data = self.peer.recv(65536)
+        except BlockingIOError:
+            return None
+        if not data or len(self.line) > _LINE:
+            raise ConnectionError("the client has gone")
+        self.line += data
+        if not self.line.endswith(b"\n"):
+            return None
+        line, self.line = self.line, b""
+        try:
+            request = json.loads(line)
+        except ValueError:
+            request = None
+        return request if isinstance(request, dict) else {}
+
+    def answer(self, message: dict[str, Any]) -> None:
+        """Never raises and never blocks: a client that does not read loses its answer."""
+        try:
+            self.peer.send(json.dumps({"version": VERSION, **message}).encode() + b"\n")
+        except OSError:
+            return
+
+    def close(self) -> None:
+        self.peer.close()
+
+
+def listen(folder: str, name: str) -> socket.socket:
+    """The socket in the container's run folder; the one of a dead monitor is replaced.
+
+    The path of a socket may be at most 107 bytes long: it is bound by a path relative to the folder.
+    """
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    listener.setblocking(False)
+    where = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        temp = f".{name}.{os.getpid()}"
+        listener.bind(f"/proc/self/fd/{where}/{temp}")
+        os.rename(os.path.join(folder, temp), os.path.join(folder, name))
+    finally:
+        os.close(where)
+    listener.listen(64)
+    return listener
+
+
+def connect(path: str, timeout: float) -> socket.socket:
+    """Raises FileNotFoundError or ConnectionRefusedError where nobody listens."""
+    peer = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    folder, name = os.path.split(path)
+    try:
+        where = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            peer.settimeout(timeout)
+            peer.connect(f"/proc/self/fd/{where}/{name}")
+        finally:
+            os.close(where)
+    except BaseException:
+        peer.close()
+        raise
+    return peer
+
+
+def ask(path: str, request: dict[str, Any], timeout: float) -> dict[str, Any]:
+    """Client side: one request, one answer.
+
+    Raises:
+        FileNotFoundError, ConnectionError: nobody is there, or it went away without an answer.
+        socket.timeout: no answer in time.
+    """
+    with connect(path, timeout) as peer:
+        peer.sendall(json.dumps({"version": VERSION, **request}).encode() + b"\n")
+        data = b""
+        while not data.endswith(b"\n"):
+            chunk = peer.recv(65536)
+            if not chunk:
+                raise ConnectionError(f"no answer from {path}")
+            data += chunk
+    answer = json.loads(data)
+    return answer if isinstance(answer, dict) else {}

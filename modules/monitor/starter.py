@@ -1,0 +1,119 @@
+"""Runs on the managed host, in the agent: finds the zygote of this version, or starts it."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import sys
+import time
+
+from ..agent.host import Paths
+from ..contract.errors import HostctlError
+from . import control
+
+START_SECONDS = 30.0
+_ENVIRONMENT = {
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "LANG": "C.UTF-8",
+    "HOME": "/root",
+    # Fewer, smaller heaps: a monitor is small, and its pages are to stay shared.
+    "MALLOC_ARENA_MAX": "1",
+}
+_CODE = (
+    "import sys; sys.path.insert(0, sys.argv[1]); "
+    "from {package}.monitor.zygote import main; main(*sys.argv[2:])"
+)
+
+
+def ensure(paths: Paths) -> str:
+    """The path of a zygote's socket that listens."""
+    path = os.path.join(paths.run, f"zygote-{digest()}.sock")
+    if _listens(path):
+        return path
+    os.makedirs(paths.run, 0o700, exist_ok=True)
+    lock = os.open(
+        os.path.join(paths.run, "zygote.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
+    )
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not _listens(path):
+            _start(paths, path)
+            _retire(paths, path)
+    finally:
+        os.close(lock)
+    return path
+
+
+def root() -> str:
+    """The folder that holds this package, as it was imported."""
+    return os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+
+def digest() -> str:
+    """Twelve hex digits of this version: of the agent's folder name, or of the files in a checkout."""
+    place = root()
+    name = os.path.basename(place)
+    if len(name) == 64 and all(letter in "0123456789abcdef" for letter in name):
+        return name[:12]
+    sums = hashlib.sha256(f"{place}\0{sys.executable}".encode())
+    package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    for part in ("contract", "monitor", "net", "runtime"):
+        with os.scandir(os.path.join(package, part)) as entries:
+            for entry in sorted(entries, key=lambda item: item.name):
+                if entry.name.endswith(".py"):
+                    found = entry.stat()
+                    sums.update(f"{entry.name} {found.st_size} {found.st_mtime_ns}\n".encode())
+    return sums.hexdigest()[:12]
+
+
+def _listens(path: str) -> bool:
+    try:
+        control.connect(path, 5.0).close()
+    except (FileNotFoundError, ConnectionRefusedError):
+        return False
+    return True
+
+
+def _start(paths: Paths, path: str) -> None:
+    """Start it by exec: nothing of this process stays in it, and it is nobody's child for long."""
+    code = _CODE.format(package=__name__.partition(".")[0])
+    argv = [sys.executable, "-I", "-S", "-c", code, root(), paths.run, path]
+    null = (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDWR, 0)
+    error_path = os.path.join(paths.run, "zygote.error")
+    stderr = (os.POSIX_SPAWN_OPEN, 2, error_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    pid = os.posix_spawn(
+        argv[0],
+        argv,
+        _ENVIRONMENT,
+        file_actions=[null, (os.POSIX_SPAWN_DUP2, 0, 1), stderr],
+        setsigmask=(),
+    )
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        done, status = os.waitpid(pid, os.WNOHANG)
+        if done:
+            break
+        if time.monotonic() > deadline:
+            os.kill(pid, 9)
+            os.waitpid(pid, 0)
+            status = -1
+            break
+        time.sleep(0.002)
+    if status != 0:
+        with open(error_path, encoding="utf-8", errors="replace") as stream:
+            last = stream.read().strip().splitlines()[-1:] or ["it did not get ready in time"]
+        raise HostctlError(
+            f"cannot start the monitors' parent process: {last[0]}", ref="zygote-failed"
+        )
+
+
+def _retire(paths: Paths, path: str) -> None:
+    """Take the name of other versions' zygotes: they end by themselves; their monitors stay."""
+    for entry in os.listdir(paths.run):
+        other = os.path.join(paths.run, entry)
+        if entry.startswith("zygote-") and entry.endswith(".sock") and other != path:
+            try:
+                os.unlink(other)
+            except FileNotFoundError:
+                continue

@@ -1,0 +1,123 @@
+"""Runs on the managed host: what is known about one container, in `RUN/containers/NAME/state.json`.
+
+The monitor writes it, everybody reads it; `pid` counts only with its start time and the host's boot.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+CREATED, RUNNING, RESTARTING, EXITED = "created", "running", "restarting", "exited"
+
+
+@dataclass
+class State:
+    """Attributes:
+    status: created, running, restarting (waits to be started again) or exited.
+    pid, start_time: the first process and field 22 of its stat; 0 when there is none.
+    monitor, monitor_start: the same of the monitor.
+    boot_id: the boot of the host that they belong to.
+    exit_code: of the last end, 128 + signal where a signal ended it; None: never ended, or lost.
+    lost: it ended while no monitor was there to be told how.
+    oom: the kernel killed a process of it because its memory ran out.
+    restarts: how often the restart policy started it again.
+    started_at, finished_at: seconds since 1970, 0 for never.
+    stopped: somebody asked it to stop.
+    error: why it could not be started.
+    """
+
+    name: str
+    status: str = CREATED
+    pid: int = 0
+    start_time: int = 0
+    monitor: int = 0
+    monitor_start: int = 0
+    boot_id: str = ""
+    exit_code: int | None = None
+    lost: bool = False
+    oom: bool = False
+    restarts: int = 0
+    started_at: float = 0.0
+    finished_at: float = 0.0
+    stopped: bool = False
+    error: str = ""
+
+    @property
+    def ending(self) -> str:
+        """How it ended, in words."""
+        if self.error:
+            return self.error
+        if self.lost:
+            return "its exit code was lost (no monitor was running)"
+        if self.exit_code is None:
+            return "it has not ended"
+        words = f"exit code {self.exit_code}"
+        if self.exit_code > 128:
+            words += f" (signal {self.exit_code - 128})"
+        return words + (", out of memory" if self.oom else "")
+
+
+def read(folder: str) -> State | None:
+    """The state in the container's run folder; None where there is none (or half of one)."""
+    try:
+        with open(os.path.join(folder, "state.json"), "rb") as stream:
+            data = json.loads(stream.read())
+    except (FileNotFoundError, ValueError):
+        return None
+    return from_json(data)
+
+
+def from_json(data: dict[str, Any]) -> State:
+    """Fields that this version does not know are left out: a newer monitor may have written them."""
+    known = State.__dataclass_fields__
+    return State(**{key: value for key, value in data.items() if key in known})
+
+
+def to_json(state: State) -> dict[str, Any]:
+    """The state as JSON, with the words of its ending."""
+    return {**asdict(state), "ending": state.ending}
+
+
+def write(folder: str, state: State) -> None:
+    """Replace the file. No fsync: what it says ends with the host's run."""
+    temp = os.path.join(folder, f".state.json.{os.getpid()}")
+    fd = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(fd, json.dumps(to_json(state)).encode())
+    finally:
+        os.close(fd)
+    os.rename(temp, os.path.join(folder, "state.json"))
+
+
+def boot_id() -> str:
+    """The kernel's name of this boot."""
+    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as stream:
+        return stream.read().strip()
+
+
+def start_time(pid: int) -> int:
+    """Field 22 of /proc/PID/stat; 0 for a process that is not there, or a zombie."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as stream:
+            fields = stream.read().rpartition(b")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    return 0 if fields[0] in (b"Z", b"X") else int(fields[19])
+
+
+def alive(pid: int, started: int) -> bool:
+    """Whether that very process is there, and not another one of the same number."""
+    return pid > 0 and started > 0 and start_time(pid) == started
+
+
+def container_alive(state: State) -> bool:
+    """Whether the container's first process is there, in this boot."""
+    return state.boot_id == boot_id() and alive(state.pid, state.start_time)
+
+
+def now() -> float:
+    return round(time.time(), 3)
