@@ -3,6 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from .agent.host import Host
+from .contract.change import UNKNOWN, Action, Change, Reason
+from .contract.errors import CannotApply, CannotObserve, HostctlError
+
+if TYPE_CHECKING:
+    from .store.registry import Registry, Remote
+    from .store.store import Image, Store
 
 
 @dataclass(frozen=True)
@@ -33,10 +42,378 @@ class Spec:
 
     name: str
     pull: str = ""
-    pull_policy: str = "missing"
+    pull_policy: Literal["missing", "if_not_present", "always", "never"] = "missing"
     platform: str = ""
     insecure: bool = False
     bootstrap: Bootstrap | None = None
     archive: str = ""
     content: dict[str, str] = field(default_factory=dict)
-    state: str = "present"
+    state: Literal["present", "absent"] = "present"
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What the store has under the name, and what it should have.
+
+    Attributes:
+        image_id: config digest (hex) of what is there; None if nothing is.
+        target_id: config digest of what should be there; None while only apply will tell.
+        digest: digest of the manifest or index that is there, as its registry knows it.
+        wanted: the same of what should be there; empty while only apply will tell.
+        source: where what is there came from.
+        download: bytes that a pull would fetch.
+        layers: layers that a pull would fetch.
+        missing_tool: the package that has to be installed first.
+        used_by: who else needs the tag, so that it may not go.
+    """
+
+    image_id: str | None
+    target_id: str | None
+    digest: str = ""
+    wanted: str = ""
+    source: str = ""
+    download: int = 0
+    layers: int = 0
+    missing_tool: str = ""
+    used_by: tuple[str, ...] = ()
+
+
+def content(spec: Spec) -> tuple[str, ...]:
+    """The archive's blobs."""
+    return tuple(sorted(set(spec.content.values())))
+
+
+def observe(spec: Spec, host: Host) -> Observed | None:
+    """Look at the store; at the registry only where the store cannot answer."""
+    from .store.store import Store
+
+    store = Store(host.paths.data)
+    image = store.image(spec.name)
+    if spec.state == "absent":
+        return _observe_removal(spec, image, host) if image else None
+    if spec.bootstrap is not None or spec.content:
+        return _observe_made(spec, store, image)
+    if image is not None and spec.pull_policy != "always" and _same_pull(spec, image):
+        return _as_it_is(image)
+    if spec.pull_policy == "never":
+        if image is not None and not spec.pull:
+            return _as_it_is(image)
+        raise CannotObserve(
+            f"cannot use image {spec.name}: it is not on the host, and pull_policy is never",
+            hint="load or build it first, or set pull_policy: missing",
+            ref="image-missing",
+        )
+    return _observe_pull(spec, store, image, host)
+
+
+def _as_it_is(image: Image) -> Observed:
+    return Observed(image.image_id, image.image_id, image.pinned, image.pinned, image.source)
+
+
+def _origin(spec: Spec) -> str:
+    """What the store records as the source of what this spec makes."""
+    if spec.bootstrap is not None:
+        from .store.bootstrap import identity
+
+        return identity(spec.bootstrap)
+    from .contract.document import canonical, digest
+    from .store.reference import canonical_name
+
+    if spec.content:
+        return "archive:" + digest(canonical([spec.content, spec.platform]))
+    platform = f" {spec.platform}" if spec.platform else ""
+    return f"pull:{canonical_name(spec.pull or spec.name)}{platform}"
+
+
+def _same_pull(spec: Spec, image: Image) -> bool:
+    """Whether the tag may stay: without `pull` and `platform`, any image under that name will do."""
+    return (not spec.pull and not spec.platform) or image.source == _origin(spec)
+
+
+def _observe_made(spec: Spec, store: Store, image: Image | None) -> Observed:
+    origin = _origin(spec)
+    known = next((item for item in store.images() if item.source == origin), None)
+    missing = ""
+    if spec.bootstrap is not None and known is None:
+        missing = _missing_tool(spec)
+    return Observed(
+        image_id=image.image_id if image else None,
+        target_id=known.image_id if known else None,
+        digest=image.pinned if image else "",
+        wanted=known.pinned if known else "",
+        source=image.source if image else "",
+        missing_tool=missing,
+    )
+
+
+def _missing_tool(spec: Spec) -> str:
+    import os
+
+    from .store.bootstrap import TOOLS, tool
+
+    if tool():
+        return ""
+    if not os.path.exists("/usr/bin/apt-get"):
+        raise CannotObserve(
+            f"cannot bootstrap {spec.name}: this host has neither {' nor '.join(TOOLS)}, and no apt-get",
+            hint=f"install {' or '.join(TOOLS)} there, or ship the image as an archive",
+            ref="program-missing",
+        )
+    return TOOLS[0]
+
+
+def _observe_pull(spec: Spec, store: Store, image: Image | None, host: Host) -> Observed:
+    registry = _registry(spec, host)
+    try:
+        if image is not None and _same_pull(spec, image) and registry.digest() == image.pinned:
+            return _as_it_is(image)
+        remote = registry.resolve(spec.platform)
+    except HostctlError as error:
+        raise CannotObserve(error.message, hint=error.hint, ref=error.ref) from error
+    finally:
+        registry.close()
+    if image is not None and image.image_id == remote.manifest.image_id and _same_pull(spec, image):
+        return Observed(image.image_id, image.image_id, image.pinned, remote.digest, image.source)
+    absent = {layer for layer in remote.manifest.layers if not store.has_blob(layer.digest)}
+    return Observed(
+        image_id=image.image_id if image else None,
+        target_id=remote.manifest.image_id,
+        digest=image.pinned if image else "",
+        wanted=remote.digest,
+        source=image.source if image else "",
+        download=sum(layer.size for layer in absent),
+        layers=len(absent),
+    )
+
+
+def _registry(spec: Spec, host: Host) -> Registry:
+    from .store.reference import parse
+    from .store.registry import Registry
+
+    return Registry(parse(spec.pull or spec.name), spec.insecure, host.credentials)
+
+
+def _observe_removal(spec: Spec, image: Image, host: Host) -> Observed:
+    used = tuple(sorted(_containers(host, image.image_id, others_only=True)))
+    return Observed(image.image_id, None, image.pinned, source=image.source, used_by=used)
+
+
+def _containers(host: Host, image_id: str, others_only: bool) -> list[str]:
+    """Names of containers that were made from the image; perhaps only those of other projects."""
+    return [
+        name
+        for name, record in _records(host)
+        if record.get("image") == image_id
+        and not (others_only and record.get("project") == host.project)
+    ]
+
+
+def _records(host: Host) -> list[tuple[str, dict[str, Any]]]:
+    import os
+
+    from .agent.files import read_json
+
+    folder = os.path.join(host.paths.data, "containers")
+    if not os.path.isdir(folder):
+        return []
+    found = [
+        (name, read_json(os.path.join(folder, name, "spec.json"))) for name in os.listdir(folder)
+    ]
+    return [(name, record) for name, record in found if isinstance(record, dict)]
+
+
+def diff(spec: Spec, observed: Observed | None) -> list[Change]:
+    if spec.state == "absent":
+        if observed is None or observed.used_by:
+            return []
+        return [Change(Action.DELETE, before=observed.digest, reason=Reason.UNWANTED)]
+    assert observed is not None
+    if not _differs(spec, observed):
+        return []
+    after: Any = observed.wanted or UNKNOWN
+    changes = []
+    if observed.missing_tool:
+        changes.append(
+            Change(
+                Action.CREATE,
+                f"package {observed.missing_tool}",
+                after="installed",
+                reason=Reason.DEPENDENCY,
+                note="makes the image on this host",
+            )
+        )
+    if observed.image_id is None:
+        changes.append(
+            Change(Action.CREATE, after=after, reason=Reason.ABSENT, note=_note(spec, observed))
+        )
+    else:
+        changes.append(
+            Change(
+                Action.UPDATE,
+                "digest",
+                observed.digest,
+                after,
+                Reason.DIFFERS,
+                note=_note(spec, observed),
+            )
+        )
+    return changes
+
+
+def _differs(spec: Spec, observed: Observed) -> bool:
+    if observed.image_id is None or observed.image_id != observed.target_id:
+        return True
+    return observed.digest != observed.wanted
+
+
+def _note(spec: Spec, observed: Observed) -> str:
+    if spec.bootstrap is not None:
+        return f"bootstraps {spec.bootstrap.suite}" if observed.target_id is None else ""
+    if spec.content:
+        return "from an archive"
+    if not observed.layers:
+        return ""
+    layers = "1 layer" if observed.layers == 1 else f"{observed.layers} layers"
+    return f"pulls {observed.download / 1e6:.1f} MB in {layers}"
+
+
+def apply(
+    spec: Spec, observed: Observed | None, changes: list[Change], host: Host
+) -> dict[str, Any] | None:
+    from .store.store import Store
+
+    store = Store(host.paths.data)
+    try:
+        if spec.state == "absent":
+            store.remove(spec.name, _in_use(host))
+            return None
+        assert observed is not None
+        if observed.missing_tool:
+            _install(observed.missing_tool, spec, host)
+        image = _obtain(spec, observed, store, host)
+    except CannotApply:
+        raise
+    except HostctlError as error:
+        raise CannotApply(error.message, hint=error.hint, ref=error.ref) from error
+    return {"image": {"Id": f"sha256:{image.image_id}"}, "digest": image.pinned}
+
+
+def _in_use(host: Host) -> set[str]:
+    return {str(record.get("image", "")) for _, record in _records(host)} - {""}
+
+
+def _obtain(spec: Spec, observed: Observed, store: Store, host: Host) -> Image:
+    """The image under its name: from the store itself if it is there already under another one."""
+    from dataclasses import replace
+
+    origin = _origin(spec)
+    for image in store.images():
+        if image.source == origin and image.image_id == observed.target_id:
+            wanted = replace(image, pinned=observed.wanted or image.pinned)
+            store.tag(spec.name, wanted)
+            return wanted
+    if spec.bootstrap is not None:
+        return _bootstrap(spec, spec.bootstrap, store, host)
+    if spec.content:
+        return _import(spec, store, host)
+    return _pull(spec, observed, store, host)
+
+
+def _pull(spec: Spec, observed: Observed, store: Store, host: Host) -> Image:
+    """Pull exactly what was planned, even if the tag has moved since."""
+    from dataclasses import replace
+
+    from .store.fetch import bring
+
+    registry = _registry(spec, host)
+    registry.reference = replace(registry.reference, digest=observed.wanted)
+    try:
+        remote: Remote = registry.resolve(spec.platform)
+        return bring(
+            store,
+            registry,
+            remote.manifest,
+            registry.what,
+            name=spec.name,
+            pinned_digest=remote.digest,
+            origin=_origin(spec),
+            progress=host.progress,
+        )
+    finally:
+        registry.close()
+
+
+def _bootstrap(spec: Spec, wanted: Bootstrap, store: Store, host: Host) -> Image:
+    from .store.bootstrap import make
+    from .store.fetch import bring
+    from .store.staging import scratch
+
+    host.progress(f"bootstrapping {wanted.suite}")
+    with scratch(store) as folder:
+        manifest, source = make(wanted, spec.name, folder)
+        return bring(store, source, manifest, spec.name, name=spec.name, origin=_origin(spec))
+
+
+def _import(spec: Spec, store: Store, host: Host) -> Image:
+    import os
+
+    from .store.archive import find, members
+    from .store.fetch import bring
+    from .store.staging import scratch
+
+    with scratch(store) as folder:
+
+        def path_of(digest: str) -> str:
+            for base in (host.paths.data, host.paths.run):
+                path = os.path.join(base, "blobs", digest)
+                if os.path.exists(path):
+                    return path
+            path = os.path.join(folder, digest)
+            if not os.path.exists(path):
+                with open(path, "xb") as file:
+                    file.write(host.blob(digest))
+            return path
+
+        manifest, source = find(members(spec.content, path_of, folder), spec.name, spec.platform)
+        host.progress("unpacking")
+        return bring(
+            store,
+            source,
+            manifest,
+            spec.name,
+            name=spec.name,
+            origin=_origin(spec),
+            progress=host.progress,
+        )
+
+
+def _install(package: str, spec: Spec, host: Host) -> None:
+    from .agent.run import run
+
+    host.progress(f"installing {package}")
+    argv = ["apt-get", "--yes", "--quiet", "--no-install-recommends", "-oDPkg::Lock::Timeout=300"]
+    env = {"DEBIAN_FRONTEND": "noninteractive"}
+    done = run([*argv, "install", package], env=env, timeout=900)
+    if done.code != 0:
+        run([*argv, "update"], env=env, timeout=600)
+        done = run([*argv, "install", package], env=env, timeout=900)
+    if done.code != 0:
+        last = " / ".join(done.stderr.strip().splitlines()[-2:])
+        raise CannotApply(
+            f"cannot install {package} to bootstrap {spec.name}: {last}",
+            hint=f"install {package} on the host, or ship the image as an archive",
+            ref="package-failed",
+        )
+
+
+def undo(spec: Spec, observed: Observed | None, host: Host) -> Spec | None:
+    """What was not there goes again; a tag that a pull has moved is put back by digest."""
+    if observed is None or observed.image_id is None:
+        return Spec(name=spec.name, state="absent")
+    if observed.source.startswith("pull:") and observed.digest:
+        from .store.reference import parse
+
+        reference, _, platform = observed.source[5:].partition(" ")
+        pinned = f"{parse(reference).name}@{observed.digest}"
+        return Spec(name=spec.name, pull=pinned, platform=platform, insecure=spec.insecure)
+    return None

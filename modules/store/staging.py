@@ -1,0 +1,226 @@
+"""Runs on the managed host: how content gets into the store: a temporary name, syncfs, rename.
+
+A process that brings something in owns one folder below `tmp/`, locked with flock while it lives. What
+lies in a folder that nobody holds was left by a crash and is removed by the next process that writes.
+"""
+
+from __future__ import annotations
+
+import base64
+import fcntl
+import os
+import secrets
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ..agent.files import write_atomic, write_json
+from ..contract.errors import HostctlError
+from .store import EMPTY_LAYER, Store
+
+_SHORT = 16
+
+
+class _Shared:
+    """What the threads of this process share about one store."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.depth = 0
+        self.fd = -1
+        self.pins: dict[str, int] = {}
+        self.locks: dict[str, threading.Lock] = {}
+        self.workspace = ""
+        self.pid = 0
+
+
+_shared: dict[str, _Shared] = {}
+
+
+def shared(store: Store) -> _Shared:
+    """The state for this store's folder; a forked child starts anew."""
+    state = _shared.setdefault(store.root, _Shared())
+    if state.pid != os.getpid():
+        state = _Shared()
+        state.pid = os.getpid()
+        _shared[store.root] = state
+    return state
+
+
+@contextmanager
+def prepared(store: Store) -> Iterator[None]:
+    """The store's folders exist, and this thread alone of all processes changes its index."""
+    state = shared(store)
+    with state.lock:
+        if state.depth == 0:
+            _make_layout(store)
+            state.fd = os.open(
+                os.path.join(store.root, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
+            )
+            fcntl.flock(state.fd, fcntl.LOCK_EX)
+        state.depth += 1
+        try:
+            yield
+        finally:
+            state.depth -= 1
+            if state.depth == 0:
+                os.close(state.fd)
+
+
+def _make_layout(store: Store) -> None:
+    if os.path.exists(os.path.join(store.root, "oci-layout")):
+        return
+    for folder in ("blobs/sha256", f"layers/{EMPTY_LAYER}", "l", "tmp"):
+        os.makedirs(os.path.join(store.root, folder), mode=0o700, exist_ok=True)
+    os.chmod(os.path.join(store.root, "layers", EMPTY_LAYER), 0o755)
+    link = os.path.join(store.links_dir, EMPTY_LAYER)
+    if not os.path.lexists(link):
+        os.symlink(f"../layers/{EMPTY_LAYER}", link)
+    # Last, because it says that all of the above is there.
+    write_atomic(os.path.join(store.root, "oci-layout"), b'{"imageLayoutVersion": "1.0.0"}')
+
+
+def workspace(store: Store) -> str:
+    """This process's folder for what is on its way in; leftovers of dead processes are removed."""
+    state = shared(store)
+    with prepared(store):
+        if state.workspace and os.path.isdir(state.workspace):
+            return state.workspace
+        parent = os.path.join(store.root, "tmp")
+        for name in os.listdir(parent):
+            _remove_if_dead(os.path.join(parent, name))
+        path = os.path.join(parent, secrets.token_hex(6))
+        os.mkdir(path, 0o700)
+        # Kept open on purpose: the lock says that this process lives.
+        fcntl.flock(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), fcntl.LOCK_SH)
+        state.workspace = path
+        return path
+
+
+def _remove_if_dead(path: str) -> None:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return
+    finally:
+        os.close(fd)
+    remove_tree(path)
+
+
+def remove_tree(path: str) -> None:
+    """Remove a folder whatever lies in it. GNU rm copes with any depth, Python's recursion does not."""
+    from ..agent.run import run
+
+    try:
+        os.rmdir(path)
+    except FileNotFoundError:
+        return
+    except OSError:
+        run(["rm", "-rf", "--", path], timeout=600, check=True)
+
+
+@contextmanager
+def scratch(store: Store) -> Iterator[str]:
+    """A new empty folder in the workspace, gone at the end whatever happens."""
+    path = os.path.join(workspace(store), secrets.token_hex(6))
+    os.mkdir(path, 0o700)
+    try:
+        yield path
+    finally:
+        remove_tree(path)
+
+
+@contextmanager
+def pinned(store: Store, digests: list[str]) -> Iterator[None]:
+    """While this lasts, `collect` in this process leaves these blobs and layers alone."""
+    state = shared(store)
+    with state.lock:
+        for digest in digests:
+            state.pins[digest] = state.pins.get(digest, 0) + 1
+    try:
+        yield
+    finally:
+        with state.lock:
+            for digest in digests:
+                state.pins[digest] -= 1
+
+
+@contextmanager
+def exclusive(store: Store, digest: str) -> Iterator[None]:
+    """One thread at a time brings in this digest; those that waited find it there."""
+    state = shared(store)
+    with state.lock:
+        lock = state.locks.setdefault(digest, threading.Lock())
+    with lock:
+        yield
+
+
+def put_blob(store: Store, digest: str, data: bytes) -> None:
+    """A small blob (manifest, config) whose digest the caller has verified."""
+    with prepared(store):
+        pass
+    if not store.has_blob(digest):
+        write_atomic(store.blob_path(digest), data)
+
+
+def commit_blob(store: Store, digest: str, path: str) -> None:
+    """Give a verified, synced file of the workspace its name in the store."""
+    with prepared(store):
+        os.rename(path, store.blob_path(digest))
+        _sync_folder(os.path.dirname(store.blob_path(digest)))
+
+
+def commit_layer(store: Store, diff_id: str, path: str, opaque: bool, size: int) -> None:
+    """Give a verified, synced tree its name. The record comes last: it says that the layer is whole."""
+    final = store.layer_path(diff_id)
+    with prepared(store):
+        if store.has_layer(diff_id):
+            return
+        if os.path.lexists(final):
+            # Renamed by a process that died before it wrote the record: as good as this one.
+            remove_tree(path)
+        else:
+            os.rename(path, final)
+        short = _link(store, os.path.basename(final))
+        _sync_folder(os.path.dirname(final))
+        _sync_folder(store.links_dir)
+        record = {"short": short, "size": size, **({"opaque": True} if opaque else {})}
+        write_json(final + ".json", record)
+
+
+def _link(store: Store, hex_digest: str) -> str:
+    """The layer's short name: the start of its diff id; longer where another layer begins the same."""
+    target = f"../layers/{hex_digest}"
+    text = base64.b32encode(bytes.fromhex(hex_digest)).decode().rstrip("=")
+    for length in range(_SHORT, len(text) + 1):
+        path = os.path.join(store.links_dir, text[:length])
+        if not os.path.lexists(path):
+            os.symlink(target, path)
+        if os.readlink(path) == target:
+            return text[:length]
+    raise HostctlError(
+        f"cannot name layer {hex_digest}: its short names are taken", ref="layer-name"
+    )
+
+
+def sync(store: Store) -> None:
+    """All that was written into the store's file system is on the disk."""
+    from ..runtime.syscalls import syncfs
+
+    fd = os.open(store.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        syncfs(fd)
+    finally:
+        os.close(fd)
+
+
+def _sync_folder(path: str) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
