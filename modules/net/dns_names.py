@@ -9,7 +9,10 @@ import json
 import os
 import socket
 import time
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 RESOLV_CONF = "/etc/resolv.conf"
 _SETTLED_NS = 100_000_000

@@ -43,7 +43,8 @@ def attach(network: dict[str, Any], pid: int) -> None:
                     master=master,
                     mac=endpoint.get("mac", ""),
                     mtu=links.mtu(endpoint["bridge"]),
-                )
+                ),
+                *netlink.port_up(endpoint["veth"]),
             )
 
 
@@ -64,6 +65,7 @@ def configure(network: dict[str, Any]) -> None:
         gateway: tuple[str, int] | None = None
         for endpoint in network.get("endpoints", ()):
             index = socket.if_nametoindex(endpoint["interface"])
+            messages.append(netlink.without_inet6(index))
             messages.append(netlink.add_address(index, endpoint["address"]))
             messages.append(netlink.set_up(index))
             if endpoint.get("gateway") and gateway is None:
@@ -83,11 +85,22 @@ def dns_sockets() -> list[socket.socket]:
         one = socket.socket(socket.AF_INET, kind | socket.SOCK_CLOEXEC)
         one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if kind == socket.SOCK_DGRAM:
+            _widen(one)
         one.bind(DNS_ADDRESS)
         if kind == socket.SOCK_STREAM:
             one.listen(128)
         found.append(one)
     return found
+
+
+def _widen(one: socket.socket) -> None:
+    """Room for about 1300 queries while no DNS process runs; the usual limit is a fifth of it."""
+    so_rcvbufforce = 33
+    try:
+        one.setsockopt(socket.SOL_SOCKET, so_rcvbufforce, 1 << 19)
+    except PermissionError:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 19)
 
 
 def publish_names(paths: Paths, network: dict[str, Any], name: str) -> None:

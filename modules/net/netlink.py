@@ -20,8 +20,10 @@ NLM_F_REQUEST, NLM_F_ACK, NLM_F_DUMP = 0x1, 0x4, 0x300
 NLM_F_REPLACE, NLM_F_EXCL, NLM_F_CREATE = 0x100, 0x200, 0x400
 NLM_F_ACK_TLVS = 0x200
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_MASTER = 1, 3, 4, 10
-IFLA_LINKINFO, IFLA_NET_NS_PID, IFLA_IFALIAS = 18, 19, 20
+IFLA_LINKINFO, IFLA_NET_NS_PID, IFLA_IFALIAS, IFLA_AF_SPEC = 18, 19, 20, 26
 IFLA_INFO_KIND, IFLA_INFO_DATA, VETH_INFO_PEER = 1, 2, 1
+IFLA_INFO_SLAVE_KIND, IFLA_INFO_SLAVE_DATA, IFLA_BRPORT_MODE = 4, 5, 4
+IFLA_INET6_ADDR_GEN_MODE, IN6_ADDR_GEN_MODE_NONE = 8, 1
 IFA_ADDRESS, IFA_LOCAL, IFA_BROADCAST = 1, 2, 4
 RTA_DST, RTA_OIF, RTA_GATEWAY = 1, 4, 5
 RT_TABLE_MAIN, RTPROT_STATIC, RTN_UNICAST = 254, 4, 1
@@ -37,12 +39,16 @@ _ATTRIBUTE = struct.Struct("=HH")
 
 @dataclass(frozen=True)
 class Message:
-    """One request; `what` names the act for the error message ("create bridge hc-1")."""
+    """One request; `what` names the act for the error message ("create bridge hc-1").
+
+    Where a message is `optional`, a kernel that refuses it is fine.
+    """
 
     type: int
     flags: int
     body: bytes
     what: str
+    optional: bool = False
 
 
 def attribute(kind: int, value: bytes) -> bytes:
@@ -63,6 +69,11 @@ def _mac(value: str) -> bytes:
     return attribute(IFLA_ADDRESS, bytes.fromhex(value.replace(":", ""))) if value else b""
 
 
+def _no_inet6() -> bytes:
+    mode = attribute(IFLA_INET6_ADDR_GEN_MODE, bytes([IN6_ADDR_GEN_MODE_NONE]))
+    return attribute(IFLA_AF_SPEC, attribute(socket.AF_INET6, mode))
+
+
 def _mtu(value: int) -> bytes:
     return _number(IFLA_MTU, value) if value else b""
 
@@ -80,7 +91,7 @@ def create_bridge(name: str, *, mac: str = "", mtu: int = 0, alias: str = "") ->
 def create_veth(
     name: str, peer: str, *, pid: int, master: int, mac: str = "", mtu: int = 0
 ) -> Message:
-    """A veth pair, up: `name` here as a port of bridge index `master`, `peer` in the namespace of `pid`."""
+    """A veth pair, down: `name` here as a port of bridge `master`, `peer` in the namespace of `pid`."""
     other = (
         _LINK.pack(0, 0, 0, 0, 0)
         + _text(IFLA_IFNAME, peer)
@@ -90,7 +101,7 @@ def create_veth(
     )
     data = attribute(IFLA_INFO_DATA, attribute(VETH_INFO_PEER, other))
     body = (
-        _LINK.pack(0, 0, 0, IFF_UP, IFF_UP)
+        _LINK.pack(0, 0, 0, 0, 0)
         + _text(IFLA_IFNAME, name)
         + _mtu(mtu)
         + _number(IFLA_MASTER, master)
@@ -98,6 +109,29 @@ def create_veth(
     )
     flags = NLM_F_CREATE | NLM_F_EXCL
     return Message(RTM_NEWLINK, flags, body, f"create veth {name} to {peer} of process {pid}")
+
+
+def port_up(name: str) -> tuple[Message, ...]:
+    """A bridge's port up, without an IPv6 address, and sending back to where it came from if it must.
+
+    Hairpin lets a container reach its own published port where br_netfilter is loaded (Docker loads it):
+    the packet is then turned round in the bridge, before the host would route it.
+    """
+    who = _LINK.pack(0, 0, 0, 0, 0) + _text(IFLA_IFNAME, name)
+    hairpin = attribute(IFLA_BRPORT_MODE, b"\1")
+    slave = _text(IFLA_INFO_SLAVE_KIND, "bridge") + attribute(IFLA_INFO_SLAVE_DATA, hairpin)
+    up = _LINK.pack(0, 0, 0, IFF_UP, IFF_UP) + _text(IFLA_IFNAME, name)
+    return (
+        Message(RTM_NEWLINK, 0, who + _no_inet6(), f"configure {name}", optional=True),
+        Message(RTM_NEWLINK, 0, who + attribute(IFLA_LINKINFO, slave), f"configure port {name}"),
+        Message(RTM_NEWLINK, 0, up, f"set {name} up"),
+    )
+
+
+def without_inet6(index: int) -> Message:
+    """No IPv6 link-local address when the link goes up; a kernel without IPv6 is fine."""
+    body = _LINK.pack(0, 0, index, 0, 0) + _no_inet6()
+    return Message(RTM_NEWLINK, 0, body, f"configure link {index}", optional=True)
 
 
 def delete_link(name: str) -> Message:
@@ -221,7 +255,7 @@ class Netlink:
                     continue
                 done = waiting.pop(sequence)
                 number = -struct.unpack_from("=i", body)[0]
-                if number and failure is None:
+                if number and failure is None and not done.optional:
                     failure = OSError(number, _reason(done.what, number, flags, body))
         if failure is not None:
             raise failure
