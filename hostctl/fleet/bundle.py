@@ -96,7 +96,7 @@ def cache_dir() -> Path:
     return folder
 
 
-def pack(files: dict[str, str]) -> bytes:
+def pack(files: dict[str, str], start: bytes = START) -> bytes:
     """The files (name in the archive -> path here) and `start.py` as a reproducible tar."""
     import io
     import tarfile
@@ -104,7 +104,7 @@ def pack(files: dict[str, str]) -> bytes:
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w", format=tarfile.USTAR_FORMAT) as archive:
         content = {name: Path(path).read_bytes() for name, path in files.items()}
-        content["start.py"] = START
+        content["start.py"] = start
         for name in sorted(content):
             member = tarfile.TarInfo(name)
             member.size = len(content[name])

@@ -120,7 +120,7 @@ class Session:
 
     def _greet(self, digest: str) -> None:
         frame = self._read()
-        header = frame[0] if frame else {"type": "nothing"}
+        header: dict[str, Any] = frame[0] if frame else {"type": "nothing"}
         if header["type"] == "error":
             raise _agent_error(self.target, header)
         if header["type"] != "hello":
