@@ -7,7 +7,7 @@ from collections.abc import Set as AbstractSet
 
 from ..agent.files import read_json
 from ..contract.errors import HostctlError
-from .staging import prepared, remove_tree, shared, workspace
+from .staging import prepared, scratch, shared
 from .store import EMPTY_LAYER, Store
 
 
@@ -81,9 +81,8 @@ def _remove_layers(store: Store, keep: set[str]) -> int:
         hex_digest = os.path.basename(os.readlink(path))
         if hex_digest not in keep and hex_digest != EMPTY_LAYER:
             os.unlink(path)
-    for name in os.listdir(folder):
-        if not name.endswith(".json") and name not in keep and name != EMPTY_LAYER:
-            doomed = os.path.join(workspace(store), f"layer-{name}")
-            os.rename(os.path.join(folder, name), doomed)
-            remove_tree(doomed)
+    with scratch(store) as doomed:
+        for name in os.listdir(folder):
+            if not name.endswith(".json") and name not in keep and name != EMPTY_LAYER:
+                os.rename(os.path.join(folder, name), os.path.join(doomed, name))
     return freed

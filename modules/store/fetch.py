@@ -23,8 +23,8 @@ from .staging import (
     pinned,
     put_blob,
     scratch,
+    sweep,
     sync,
-    workspace,
 )
 from .store import Image, Store
 from .unpack import Unpacked, disk_full, unpack
@@ -83,7 +83,7 @@ def bring(
         pinned=pinned_digest or manifest.digest,
         source=origin,
     )
-    workspace(store)
+    sweep(store)
     blobs = [manifest.config, *manifest.layers]
     with pinned(store, [manifest.digest, *(blob.digest for blob in blobs)]):
         config = small_blob(store, source, manifest.config, what)

@@ -70,9 +70,7 @@ class Registry:
         self._transport = Transport(self.what, verify=not insecure, plain=plain)
         self._auth = Authorizer(self._transport, reference.path, known)
         self._host = _HUB if reference.host == DEFAULT_HOST else reference.host
-        # http first where it is allowed: an https server says so, an http server given TLS just hangs up.
-        self._scheme = "http" if plain else "https"
-        self._plain = plain
+        self._scheme = "" if plain else "https"
 
     def close(self) -> None:
         """Close connections."""
@@ -178,13 +176,12 @@ class Registry:
         extra: Mapping[str, str] | None = None,
     ) -> Answer:
         """One request with authorization; a challenge is answered once."""
+        if not self._scheme:
+            self._scheme = self._probe()
         for _ in range(2):
             url = Url(self._scheme, self._host, f"/v2/{self.reference.path}/{path}")
             sent = {"Accept": accept, **(extra or {}), **self._auth.headers()}
             answer = self._transport.request(method, url, sent, stream=stream)
-            if answer.status == 400 and self._scheme == "http" and b"HTTPS" in answer.body:
-                self._scheme = "https"
-                return self._get(path, accept=accept, method=method, stream=stream, extra=extra)
             if answer.status != 401:
                 break
             if not self._auth.answer(answer.headers.get("www-authenticate", ""), url, sent):
@@ -196,6 +193,24 @@ class Registry:
                 bool(self._credentials),
             )
         return answer
+
+    def _probe(self) -> str:
+        """Where http is allowed: whether the registry speaks it, or https after all.
+
+        http goes first: an https server says that it is one, an http server given TLS just hangs up.
+        """
+        try:
+            answer = self._transport.request("GET", Url("http", self._host, "/v2/"), {}, attempts=1)
+            if answer.status != 400 or b"HTTPS" not in answer.body:
+                return "http"
+        except HostctlError:
+            pass
+        try:
+            self._transport.request("GET", Url("https", self._host, "/v2/"), {}, attempts=1)
+        except HostctlError:
+            # Neither: what is wrong with http is what the next request will say.
+            return "http"
+        return "https"
 
     def _failed(self, answer: Answer, part: str) -> HostctlError:
         return HostctlError(

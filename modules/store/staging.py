@@ -1,7 +1,7 @@
 """Runs on the managed host: how content gets into the store: a temporary name, syncfs, rename.
 
-A process that brings something in owns one folder below `tmp/`, locked with flock while it lives. What
-lies in a folder that nobody holds was left by a crash and is removed by the next process that writes.
+What is on its way in lies in a folder below `tmp/` that is locked with flock while its process lives. A
+folder that nobody holds was left by a crash and is removed by the next one who brings something in.
 """
 
 from __future__ import annotations
@@ -30,7 +30,6 @@ class _Shared:
         self.fd = -1
         self.pins: dict[str, int] = {}
         self.locks: dict[str, threading.Lock] = {}
-        self.workspace = ""
         self.pid = 0
 
 
@@ -80,21 +79,12 @@ def _make_layout(store: Store) -> None:
     write_atomic(os.path.join(store.root, "oci-layout"), b'{"imageLayoutVersion": "1.0.0"}')
 
 
-def workspace(store: Store) -> str:
-    """This process's folder for what is on its way in; leftovers of dead processes are removed."""
-    state = shared(store)
+def sweep(store: Store) -> None:
+    """Remove what processes that died have left below `tmp/`."""
     with prepared(store):
-        if state.workspace and os.path.isdir(state.workspace):
-            return state.workspace
         parent = os.path.join(store.root, "tmp")
         for name in os.listdir(parent):
             _remove_if_dead(os.path.join(parent, name))
-        path = os.path.join(parent, secrets.token_hex(6))
-        os.mkdir(path, 0o700)
-        # Kept open on purpose: the lock says that this process lives.
-        fcntl.flock(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), fcntl.LOCK_SH)
-        state.workspace = path
-        return path
 
 
 def _remove_if_dead(path: str) -> None:
@@ -125,12 +115,17 @@ def remove_tree(path: str) -> None:
 
 @contextmanager
 def scratch(store: Store) -> Iterator[str]:
-    """A new empty folder in the workspace, gone at the end whatever happens."""
-    path = os.path.join(workspace(store), secrets.token_hex(6))
-    os.mkdir(path, 0o700)
+    """A new empty folder below `tmp/`, gone at the end whatever happens."""
+    parent = os.path.join(store.root, "tmp")
+    path = os.path.join(parent, secrets.token_hex(6))
+    with prepared(store):
+        os.mkdir(path, 0o700)
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        fcntl.flock(fd, fcntl.LOCK_SH)
     try:
         yield path
     finally:
+        os.close(fd)
         remove_tree(path)
 
 
