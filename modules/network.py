@@ -202,13 +202,19 @@ def _check_absent(spec: Spec, paths: Paths) -> None:
         )
     if spec.subnet:
         _check_subnet(spec, paths)
+    elif spec.gateway or spec.ip_range:
+        raise CannotObserve(
+            f"cannot create network {spec.name}: its gateway and ip_range need a subnet",
+            hint="add the subnet that they lie in",
+            ref="subnet-missing",
+        )
 
 
 def _check_subnet(spec: Spec, paths: Paths) -> None:
     from .net import addresses
 
     try:
-        addresses.check_subnet(paths, spec.name, spec.subnet)
+        addresses.check_subnet(paths, spec.name, spec.subnet, spec.gateway, spec.ip_range)
     except HostctlError as error:
         raise CannotObserve(error.message, hint=error.hint, ref=error.ref) from error
 

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass, field
 from typing import Any
 
-from .agent.files import read_json, write_json
+from .agent.files import private_folder, read_json, write_json
 from .agent.host import Host, Paths
 from .contract.change import Action, Change, Reason
 from .contract.errors import CannotApply, CannotObserve
@@ -72,7 +72,7 @@ def apply(
         if spec.state == "absent":
             remove(host.paths, spec.name)
             return None
-        os.makedirs(folder, 0o700, exist_ok=True)
+        private_folder(folder)
         if not os.path.isdir(data):
             os.mkdir(data, 0o755)
             # Not less than 0755 whatever the umask: a container's own user must get in.

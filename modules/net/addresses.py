@@ -7,7 +7,7 @@ import socket
 import threading
 from typing import TYPE_CHECKING, Any
 
-from ..agent.files import read_json, write_json
+from ..agent.files import private_folder, read_json, write_json
 from ..agent.host import DATA_DIR, Paths
 from ..contract.errors import HostctlError
 from . import netlink
@@ -83,7 +83,7 @@ def create(
     with _lock:
         old = load(paths, name) or {}
         if subnet:
-            check_subnet(paths, name, subnet)
+            check_subnet(paths, name, subnet, gateway, ip_range)
             block = _block(subnet)
         elif old.get("subnet"):
             block = _block(old["subnet"])
@@ -106,22 +106,22 @@ def create(
             "project": project,
             "addresses": taken,
         }
-        os.makedirs(paths.network(name), 0o700, exist_ok=True)
+        private_folder(paths.network(name))
         write_json(record_path(paths, name), record)
         return record
 
 
 def delete(paths: Paths, name: str) -> None:
-    """Remove the record; a missing one is fine."""
+    """Remove the record, and what a killed write left beside it; a missing one is fine."""
+    from shutil import rmtree
+
     with _lock:
-        for remove, path in (
-            (os.unlink, record_path(paths, name)),
-            (os.rmdir, paths.network(name)),
-        ):
-            try:
-                remove(path)
-            except FileNotFoundError:
-                pass
+        # The record first: from then on the network is gone for everyone.
+        try:
+            os.unlink(record_path(paths, name))
+        except FileNotFoundError:
+            pass
+        rmtree(paths.network(name), ignore_errors=True)
 
 
 def allocate(paths: Paths, network: str, container: str, wanted: str = "") -> str:
@@ -169,16 +169,11 @@ def release(paths: Paths, network: str, container: str) -> None:
             write_json(record_path(paths, network), record)
 
 
-def check_subnet(paths: Paths, name: str, subnet: str) -> None:
-    """Raises HostctlError where a wanted subnet is none or overlaps what the host already reaches."""
-    try:
-        block = _block(subnet)
-    except ValueError as error:
-        raise HostctlError(
-            f"cannot use subnet {subnet} for network {name}: {error}",
-            hint="write the first address and a length, such as 172.30.5.0/24",
-            ref="subnet-invalid",
-        ) from error
+def check_subnet(
+    paths: Paths, name: str, subnet: str, gateway: str = "", ip_range: str = ""
+) -> None:
+    """Raises HostctlError where what is wanted is no subnet or overlaps what the host already reaches."""
+    block = _checked(name, subnet, gateway, ip_range)
     clash = next((why for other, why in _in_use(paths, name) if other.overlaps(block)), "")
     if clash:
         raise HostctlError(
@@ -186,6 +181,25 @@ def check_subnet(paths: Paths, name: str, subnet: str) -> None:
             hint="choose another subnet, or leave it out and hostctl picks a free one",
             ref="subnet-clash",
         )
+
+
+def _checked(name: str, subnet: str, gateway: str, ip_range: str) -> IPv4Network:
+    """The subnet, where it has room and holds its gateway and range."""
+    try:
+        block = _block(subnet)
+        if block.prefixlen > 30:
+            raise ValueError("it has no room for a gateway and a container")
+        if gateway and not _inside(gateway, block):
+            raise ValueError(f"gateway {gateway} is not inside it")
+        if ip_range and not _block(ip_range).subnet_of(block):
+            raise ValueError(f"ip_range {ip_range} is not inside it")
+    except ValueError as error:
+        raise HostctlError(
+            f"cannot use subnet {subnet} for network {name}: {error}",
+            hint="write the first address and a length, such as 172.30.5.0/24",
+            ref="subnet-invalid",
+        ) from error
+    return block
 
 
 def _block(subnet: str) -> IPv4Network:

@@ -120,7 +120,8 @@ class Server:
                 return False
             if _is_readable(self._listener.fileno()):
                 return False
-            os.unlink(os.path.join(self._run_dir, "dns.sock"))
+            for name in ("dns.sock", "dns.log"):
+                os.unlink(os.path.join(self._run_dir, name))
             return True
 
     def _accept(self, _: int) -> None:

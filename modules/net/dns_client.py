@@ -164,9 +164,12 @@ def _start(paths: Paths, listener: int) -> None:
         if os.fork():
             os._exit(0)
         null = os.open("/dev/null", os.O_RDWR)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_NOFOLLOW
+        # Stays empty unless the process fails; then it says why.
+        log = os.open(os.path.join(paths.run, "dns.log"), flags, 0o600)
         os.dup2(listener, 0)
         os.dup2(null, 1)
-        os.dup2(null, 2)
+        os.dup2(log, 2)
         os.execve(argv[0], argv, {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"})
     finally:
         os._exit(127)

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..agent.files import read_json, write_json
+from ..agent.files import private_folder, read_json, write_json
 from ..agent.host import DATA_DIR, Paths
 from ..agent.run import run
 from ..contract.errors import HostctlError
@@ -139,7 +139,7 @@ def ensure_forwarding(paths: Paths) -> None:
     with open(path, encoding="ascii") as stream:
         before = stream.read().strip()
     if before != "1":
-        os.makedirs(paths.run, 0o700, exist_ok=True)
+        private_folder(paths.run)
         write_json(_forward_path(paths), {"before": before})
         with open(path, "w", encoding="ascii") as stream:
             stream.write("1")
@@ -251,7 +251,7 @@ def _shared(paths: Paths) -> _Shared:
 
 
 def _replace(paths: Paths) -> None:
-    os.makedirs(paths.run, 0o700, exist_ok=True)
+    private_folder(paths.run)
     with open(os.path.join(paths.run, "firewall.lock"), "w", encoding="ascii") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         records = addresses.load_all(paths)
