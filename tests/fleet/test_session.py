@@ -122,6 +122,7 @@ def test_cut_upload_leaves_nothing(server, options, dirs):
     stream = connection.run(command)
     stream.write(data[: len(data) // 2])
     stream.end()
+    assert stream.read(5) == b"hostctl-ready\n"
     assert stream.read(5) == b""
     connection.close()
     assert not Path(dirs["hostctl_data_dir"]).exists()
@@ -155,7 +156,7 @@ def test_disk_full(server, options):
     target = Target.from_vars("web1", server.variables(hostctl_data_dir=data))
     error = failure(target, options)
     assert error.ref == "disk-full"
-    assert error.message.startswith(f"cannot upload the agent to web1: disk full: {data}/agents/")
+    assert error.message.startswith(f"cannot upload the agent to web1: disk full: {data}/agents")
     assert error.hint == f"free some space (df -h {data})"
     connection = connect(target, options)
     assert connection.run(f"ls -A {data}/agents").read(5) == b""
@@ -372,7 +373,7 @@ def test_stopping_ends_the_agents(server, options, dirs, tmp_path, monkeypatch):
         found = []
         for path in Path("/proc").glob("[0-9]*/cmdline"):
             try:
-                if options.bundle.digest.encode() in path.read_bytes():
+                if dirs["hostctl_run_dir"].encode() in path.read_bytes():
                     found.append(int(path.parent.name))
             except OSError:
                 pass

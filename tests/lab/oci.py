@@ -67,6 +67,9 @@ def folder_layer(root: Path, below: Path | None = None) -> Layer:
     def fill(archive: tarfile.TarFile) -> None:
         for folder, names, files in os.walk(root):
             names.sort()
+            if Path(folder) == root / "dev":
+                names.clear()
+                continue
             for name in sorted([*names, *files]):
                 path = Path(folder, name)
                 relative = path.relative_to(root)
@@ -90,9 +93,9 @@ def _same(one: Path, other: Path) -> bool:
         return False
     if stat.S_ISLNK(a.st_mode):
         return one.readlink() == other.readlink()
-    return stat.S_ISDIR(a.st_mode) or (
-        a.st_size == b.st_size and one.read_bytes() == other.read_bytes()
-    )
+    if stat.S_ISREG(a.st_mode):
+        return a.st_size == b.st_size and one.read_bytes() == other.read_bytes()
+    return a.st_rdev == b.st_rdev
 
 
 def manifest(layers: list[Layer], config: Mapping[str, Any], **root: Any) -> tuple[bytes, bytes]:

@@ -96,6 +96,8 @@ def _bootstrap(
     argv = ["mmdebstrap", "--quiet", "--mode=root", f"--variant={variant}"]
     argv += [f"--include={','.join(packages)}"]
     argv += [f"--dpkgopt={option}" for option in NO_DOCS]
+    if variant == "extract":  # nothing runs in it that would make /bin a link to /usr/bin
+        argv += ["--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr"]
     if setup:
         argv += [f'--customize-hook=sh {script} "$1"']
     if keep_lists:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from . import cgroups, network
 from .paths import CACHE, REGISTRY_PORT, WORK
-from .shell import LabError
+from .shell import LabError, run
 
 CONFIG = """version: 0.1
 log: {{level: warn}}
@@ -48,7 +48,7 @@ def start_registry(slot: int, content: Path | None) -> Registry:
         raise LabError("docker-registry is missing: run scripts/install-test-needs")
     registry.storage.mkdir(parents=True, exist_ok=True)
     if content:
-        shutil.copytree(content, registry.storage, dirs_exist_ok=True)
+        run(["cp", "-a", "--reflink=auto", f"{content}/.", registry.storage])
     config = registry.storage.with_suffix(".yml")
     config.write_text(CONFIG.format(storage=registry.storage, address=registry.url))
     _start(slot, "registry", ["docker-registry", "serve", str(config)])
