@@ -74,7 +74,7 @@ def route(target: Target, lookup: Lookup) -> tuple[Hop, ...]:
         options["port"] = str(target.port)
     hop = _hop(target.name, target.host, options, target.key_file)
     jumps = str(options.get("proxyjump", "none"))
-    before = () if jumps == "none" else _jumps(jumps, lookup, (target.host,))
+    before = () if jumps == "none" else _jumps(jumps, lookup, ())
     return (*before, hop)
 
 
@@ -98,7 +98,7 @@ def _jumps(text: str, lookup: Lookup, seen: tuple[str, ...]) -> tuple[Hop, ...]:
         options = dict(lookup(alias))
         options.update({k: v for k, v in (("user", user), ("port", port)) if v})
         own = str(options.get("proxyjump", "none"))
-        if index == 0 and own != "none":
+        if index == 0 and own not in ("none", item.strip(), alias):
             hops += _jumps(own, lookup, (*seen, alias))
         hops += (_hop(alias, alias, options, None),)
     return hops

@@ -64,7 +64,12 @@ def main():
         sys.stderr.write("Traceback (most recent call last):\n  line\nRuntimeError: boom\n")
         return 7
     if behave == "locked":
-        send({"type": "locked", "holder": {"who": "ann", "host": "desk", "action": "apply", "since": "10:00"}})
+        send(
+            {
+                "type": "locked",
+                "holder": {"who": "ann", "host": "desk", "action": "apply", "since": "10:00"},
+            }
+        )
         return 0
     if behave == "error":
         send({"type": "error", "ref": "x", "message": "cannot do it", "hint": "do that"})
@@ -95,7 +100,15 @@ def program():
             whole, last = whole + body, header["last"]
         sums.append(f"{len(whole)} {hashlib.sha256(whole).hexdigest()}")
     send({"type": "progress", "id": "command.x", "state": "apply", "message": "running"})
-    send({"type": "result", "id": "command.x", "register": "out", "result": {"rc": 1}, "verdict": True})
+    send(
+        {
+            "type": "result",
+            "id": "command.x",
+            "register": "out",
+            "result": {"rc": 1},
+            "verdict": True,
+        }
+    )
     verdict, _ = receive()
     send({"type": "batch", "done": 1})
     tasks, _ = receive()

@@ -142,9 +142,7 @@ def test_damaged_upload_is_refused(server, options, dirs, standin, tmp_path):
 
     bad = tmp_path / "bad"
     bad.write_bytes(zlib.compress(zlib.decompress(standin.data) + b"\0"))
-    broken = dataclasses.replace(
-        options, bundle=dataclasses.replace(options.bundle, path=str(bad))
-    )
+    broken = dataclasses.replace(options, bundle=dataclasses.replace(options.bundle, path=str(bad)))
     error = failure(Target.from_vars("web1", server.variables(**dirs)), broken)
     assert error.message.startswith("cannot upload the agent to web1: ")
     assert "the archive is damaged" in error.message
@@ -183,7 +181,10 @@ def test_no_python(server, options):
 
 def test_old_python(server, options):
     error = failure(Target.from_vars("web1", server.variables(ansible_user="oldpython")), options)
-    assert error.message == "cannot manage web1: its newest Python is 3.7.3, hostctl needs 3.9 or newer"
+    assert (
+        error.message
+        == "cannot manage web1: its newest Python is 3.7.3, hostctl needs 3.9 or newer"
+    )
     assert error.ref == "python-too-old"
 
 
@@ -349,7 +350,9 @@ def test_one_bad_host_stops_no_other(server, options, dirs):
         Target.from_vars("nopython", server.variables(ansible_user="nopython")),
         Target.from_vars("z", server.variables(**dirs)),
     ]
-    reports = run_hosts([(t, Program()) for t in targets], "apply", options, lambda *_: None, forks=2)
+    reports = run_hosts(
+        [(t, Program()) for t in targets], "apply", options, lambda *_: None, forks=2
+    )
     assert [(name, report.status.value) for name, report in reports.items()] == [
         ("a", "ok"),
         ("down", "unreachable"),

@@ -77,9 +77,7 @@ def test_refused_key(server, options, tmp_path):
 
 
 def test_missing_key(server, options):
-    target = Target.from_vars(
-        "web1", server.variables(ansible_ssh_private_key_file="/nowhere/key")
-    )
+    target = Target.from_vars("web1", server.variables(ansible_ssh_private_key_file="/nowhere/key"))
     error = refused(target, options)
     assert error.message == "cannot find the SSH key /nowhere/key"
 
@@ -139,7 +137,9 @@ def test_host_down(options):
     error = refused(target, options)
     assert isinstance(error, Unreachable)
     assert error.message == f"cannot reach web1 at 127.0.0.1:{port}: connection refused"
-    assert error.hint == "is the host up and sshd running there? check ansible_host and ansible_port"
+    assert (
+        error.hint == "is the host up and sshd running there? check ansible_host and ansible_port"
+    )
 
 
 def test_unknown_name(options):
