@@ -125,7 +125,7 @@ class Session:
             raise _agent_error(self.target, header)
         if header["type"] != "hello":
             raise self._died()
-        if header.get("version") != frames.PROTOCOL or header.get("agent", digest) != digest:
+        if header.get("version") != frames.PROTOCOL or (header.get("agent") or digest) != digest:
             raise HostctlError(
                 f"cannot use the agent on {self.target.name}: it speaks protocol "
                 f"{header.get('version')} as {str(header.get('agent'))[:12]}, "
