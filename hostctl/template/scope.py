@@ -61,6 +61,7 @@ class Scope:
 
     Attributes:
         layers: raw variables, most binding first.
+        slot: where `child` puts a task's variables (below extra variables, results and set_fact).
         pending: names that will exist later: results, and with `facts_pending` every `ansible_*`.
     """
 
@@ -69,6 +70,7 @@ class Scope:
         layers: Iterable[Mapping[str, Any]],
         render: Render,
         *,
+        slot: int = 0,
         final: Mapping[str, Any] | None = None,
         pending: set[str] | None = None,
         facts_pending: bool = False,
@@ -78,15 +80,17 @@ class Scope:
         self.final: Mapping[str, Any] = final or {}
         self.pending: set[str] = pending if pending is not None else set()
         self.facts_pending = facts_pending
+        self.slot = slot
         self._memo: dict[str, Any] = {}
         self._busy: list[str] = []
-        self._parent: Scope | None = None
 
     def child(self, variables: Mapping[str, Any], final: Mapping[str, Any] | None = None) -> Scope:
         """A scope with more binding variables (`final` ones are values, not templates)."""
+        layers = [*self.layers[: self.slot], variables, *self.layers[self.slot :]] if variables else self.layers
         made = Scope(
-            [variables, *self.layers] if variables else self.layers,
+            layers,
             self.render,
+            slot=self.slot,
             final={**self.final, **(final or {})},
             pending=self.pending,
             facts_pending=self.facts_pending,

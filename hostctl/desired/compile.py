@@ -1,0 +1,323 @@
+"""Runs on the controller: a playbook and an inventory into the programs of all hosts, before any is touched."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import socket
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hostctl_host.contract.document import Document
+from hostctl_host.contract.errors import HostctlError
+
+from ..inventory import Inventory, InventoryHost
+from ..inventory.files import display, read_variables
+from ..playbook.errors import Collector, PlaybookErrors, did_you_mean
+from ..playbook.keys import LOCAL
+from ..playbook.kinds import Kinds
+from ..playbook.model import Play, Task
+from ..playbook.parse import parse_playbook
+from ..template import Deferred, Engine, Scope, TemplateError, UnknownResult
+from ..template.engine import has_template, is_template
+from .content import Content
+from .draft import Rendered
+from .graph import GraphLowering
+from .names import Ids
+from .program import HostProgram
+from .render import Renderer
+from .tags import Tags
+from .validate import check_keys
+from .variables import HostState, connection_variables, scope_for
+
+
+@dataclass
+class CompiledPlay:
+    """One play and its hosts.
+
+    Attributes:
+        hosts: all hosts of the play, in order.
+        batches: the same in the groups of `serial`: one after another.
+        programs: by host name.
+    """
+
+    name: str
+    project: str
+    play: Play
+    hosts: list[InventoryHost]
+    batches: list[list[InventoryHost]]
+    programs: dict[str, HostProgram] = field(default_factory=dict)
+
+
+@dataclass
+class Program:
+    """Everything that a run does, play by play.
+
+    Attributes:
+        modules: files of the user's own kinds; they travel with the agent.
+        project: the project of the first play.
+    """
+
+    path: Path
+    plays: list[CompiledPlay]
+    kinds: Kinds
+    source: str
+
+    @property
+    def modules(self) -> dict[str, Path]:
+        return self.kinds.user
+
+    @property
+    def hosts(self) -> list[InventoryHost]:
+        """All hosts of all plays, each once."""
+        return list({host.name: host for play in self.plays for host in play.hosts}.values())
+
+    @property
+    def projects(self) -> list[str]:
+        return list(dict.fromkeys(play.project for play in self.plays))
+
+
+def compile_playbook(
+    path: Path | str,
+    inventory: Inventory,
+    *,
+    limit: str = "",
+    tags: Iterable[str] = (),
+    skip_tags: Iterable[str] = (),
+    extra_vars: Mapping[str, Any] | None = None,
+    prune: bool = False,
+) -> Program:
+    """Read, check and render a playbook for all its hosts.
+
+    Raises:
+        PlaybookErrors: everything that is wrong with it, at once.
+    """
+    compiler = _Compiler(Path(path), inventory, Tags.of(tags, skip_tags), dict(extra_vars or {}), prune)
+    try:
+        return compiler.program(limit)
+    except PlaybookErrors:
+        raise
+    except HostctlError as error:
+        compiler.errors.take(error)
+        raise PlaybookErrors(compiler.errors.errors) from error
+
+
+class _Compiler:
+    def __init__(
+        self, path: Path, inventory: Inventory, tags: Tags, extra: dict[str, Any], prune: bool
+    ) -> None:
+        self.path = path
+        self.inventory = inventory
+        self.tags = tags
+        self.extra = extra
+        self.prune = prune
+        self.errors = Collector()
+        self.kinds = Kinds(path.parent)
+        self.engine = Engine(path.parent)
+        self.content = Content()
+        self.renderer = Renderer(self.engine, self.kinds, self.content)
+        self.states = {name: HostState() for name in inventory.hosts}
+        self.ids: dict[tuple[str, str], Ids] = {}
+
+    def program(self, limit: str) -> Program:
+        chosen = self._limit(limit)
+        book = parse_playbook(self.path, self.kinds.names, self.errors)
+        plays = [self._play(play, chosen) for play in book.plays]
+        self._several_plays(plays)
+        for play in plays:
+            self._check_static(play.play)
+            for program in play.programs.values():
+                program.trial(self.errors)
+        self.errors.check()
+        for state in self.states.values():
+            state.restart()
+        return Program(self.path, plays, self.kinds, self._source())
+
+    def _limit(self, limit: str) -> set[str]:
+        if not limit:
+            return set(self.inventory.hosts)
+        try:
+            return {host.name for host in self.inventory.select(limit, "--limit")}
+        except HostctlError as error:
+            self.errors.take(error)
+            return set(self.inventory.hosts)
+
+    def _play(self, play: Play, chosen: set[str]) -> CompiledPlay:
+        hosts = [host for host in self._hosts(play) if host.name in chosen]
+        compiled = CompiledPlay(play.name, play.project, play, hosts, batches(hosts, play.serial))
+        files = self._vars_files(play)
+        tasks = [task for task in play.tasks if self.tags.wants((*play.tags, *task.tags))]
+        graph = GraphLowering(play, self.engine, self.kinds, self.content)
+        wanted = not graph.empty and self.tags.wants(play.tags)
+        # what holds no template is the same on all hosts: rendered once
+        shared: dict[int, Rendered | None] = {id(task): None for task in tasks if _is_static(task, play)}
+        for host in hosts:
+            compiled.programs[host.name] = self._host_program(
+                host, compiled, tasks, graph if wanted else None, files, shared
+            )
+        return compiled
+
+    def _host_program(
+        self,
+        host: InventoryHost,
+        compiled: CompiledPlay,
+        tasks: list[Task],
+        graph: GraphLowering | None,
+        files: list[dict[str, Any]],
+        shared: dict[int, Rendered | None],
+    ) -> HostProgram:
+        play = compiled.play
+        names = [one.name for one in compiled.hosts]
+        batch = next(([one.name for one in group] for group in compiled.batches if host in group), names)
+        magic = {"ansible_play_hosts": names, "ansible_play_hosts_all": names, "ansible_play_batch": batch}
+        magic.update(ansible_play_name=play.name, play_hosts=names, ansible_check_mode=False)
+
+        def scope() -> Scope:
+            return scope_for(
+                host.name,
+                self.inventory,
+                self.engine,
+                self.states[host.name],
+                states=self.states,
+                extra=self.extra,
+                files=files,
+                play=play.vars,
+                magic=magic,
+            )
+
+        program = HostProgram(
+            host,
+            play,
+            tasks,
+            graph.lower if graph else None,
+            renderer=self.renderer,
+            scope=scope,
+            state=self.states[host.name],
+            ids=self.ids.setdefault((host.name, play.project), Ids()),
+            options=Document(
+                project=play.project,
+                source=self._source(),
+                prune=self.prune or play.prune,
+                partial=self.tags.limited,
+            ),
+            shared=shared,
+        )
+        program.connection = self._connection(host, play)
+        return program
+
+    def _connection(self, host: InventoryHost, play: Play) -> dict[str, Any]:
+        inventory_scope = scope_for(
+            host.name, self.inventory, self.engine, HostState(facts={}), extra=self.extra, play=play.vars
+        )
+        try:
+            found = connection_variables(host.name, self.inventory, self.engine, inventory_scope)
+        except TemplateError as error:
+            self.errors.take(error)
+            return {}
+        except (Deferred, UnknownResult):
+            return {}
+        return {**{key: value for key, value in play.connection.items() if key not in found}, **found}
+
+    def _hosts(self, play: Play) -> list[InventoryHost]:
+        if not play.hosts:
+            return []
+        pattern = play.hosts
+        place = play.place("hosts")
+        try:
+            if is_template(pattern):
+                scope = Scope([self.extra, play.vars], self.engine.value)
+                value = self.engine.text(scope, pattern, place)
+                pattern = ",".join(value) if isinstance(value, list) else str(value)
+            return self.inventory.select(pattern, str(place))
+        except TemplateError as error:
+            self.errors.take(error)
+        except HostctlError as error:
+            self.errors.take(error)
+        return []
+
+    def _vars_files(self, play: Play) -> list[dict[str, Any]]:
+        out = []
+        for index, raw in enumerate(play.vars_files):
+            place = play.place("vars_files", index)
+            try:
+                scope = Scope([self.extra, play.vars], self.engine.value)
+                name = str(self.engine.text(scope, raw, place)) if is_template(raw) else str(raw)
+                path = self.engine.find(name, "vars")
+                if path is None:
+                    self.errors.add(f"cannot find the variables {name}", where=place, ref="file-missing")
+                    continue
+                out.append(read_variables(os.fspath(path)))
+            except HostctlError as error:
+                self.errors.take(error)
+        return out
+
+    def _check_static(self, play: Play) -> None:
+        """Keys of every task and section, also of those that have to wait or are not for any host."""
+        for task in (*play.tasks, *play.handlers):
+            if task.kind not in LOCAL:
+                check_keys(self.kinds.spec(task.kind), task.kind, task.args, task.args_where, self.errors)
+            if task.become is False and play.become:
+                self.errors.add(
+                    "not supported yet: become: false in a play that becomes",
+                    where=task.place("become"),
+                    ref="not-supported",
+                )
+        GraphLowering(play, self.engine, self.kinds, self.content).check(self.errors)
+        seen: dict[str, Task] = {}
+        for handler in play.handlers:
+            if handler.name in seen:
+                self.errors.add(
+                    f"cannot use the handler {handler.name} twice", where=handler.where, ref="handler-twice"
+                )
+            seen[handler.name] = handler
+
+    def _several_plays(self, plays: list[CompiledPlay]) -> None:
+        """Plays of one project on one host: each documents a part, so none may call the rest orphans."""
+        count: dict[tuple[str, str], int] = {}
+        for play in plays:
+            for name in play.programs:
+                count[(name, play.project)] = count.get((name, play.project), 0) + 1
+        for play in plays:
+            for name, program in play.programs.items():
+                if count[(name, play.project)] > 1:
+                    program.limit()
+
+    def _source(self) -> str:
+        try:
+            user = getpass.getuser()
+        except (KeyError, OSError):
+            user = str(os.getuid())
+        return f"{user}@{socket.gethostname()}:{os.path.abspath(self.path)}"
+
+
+def batches(hosts: list[InventoryHost], serial: tuple[Any, ...]) -> list[list[InventoryHost]]:
+    """The hosts in groups as `serial` says; its last step repeats. Percentages round down, to at least 1."""
+    if not serial:
+        return [hosts] if hosts else []
+    out: list[list[InventoryHost]] = []
+    left = list(hosts)
+    steps = list(serial)
+    while left:
+        step = str(steps.pop(0) if len(steps) > 1 else steps[0])
+        size = max(1, len(hosts) * int(step[:-1]) // 100) if step.endswith("%") else int(step)
+        out.append(left[:size])
+        left = left[size:]
+    return out
+
+
+def _is_static(task: Task, play: Play) -> bool:
+    plain = all(isinstance(condition, bool) for condition in task.when)
+    parts = (task.args, task.loop, task.name, task.label, list(task.notify), task.ignore_errors, task.no_log)
+    return (
+        plain
+        and task.kind != "template"
+        and task.kind not in LOCAL
+        and not any(has_template(part) for part in parts)
+        and not (task.kind == "command" and has_template(play.environment))
+        and not any(isinstance(flag, str) for flag in (task.ignore_errors, task.no_log))
+    )
+
+
+__all__ = ["CompiledPlay", "Program", "batches", "compile_playbook", "did_you_mean", "display"]

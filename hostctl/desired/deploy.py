@@ -1,0 +1,121 @@
+"""Runs on the controller: Compose's `deploy`: replicas and limits, folded into the plain keys."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from hostctl_host.contract.compose import parse_cpus
+from hostctl_host.contract.fields import parse_size
+
+from ..playbook.errors import Collector, did_you_mean
+from ..yaml import Place
+
+_LIMITS = {"cpus": "cpus", "memory": "mem_limit", "pids": "pids_limit"}
+_LATER = ("update_config", "rollback_config", "restart_policy", "placement", "endpoint_mode", "labels", "job")
+
+
+@dataclass(frozen=True)
+class Deploy:
+    """How many containers, and their limits by the names of the spec."""
+
+    replicas: int = 1
+    limits: dict[str, Any] | None = None
+
+    def fold(self, spec: Any, place: Place, raw: Any, errors: Collector) -> Any:
+        """The spec with the limits in it; the same limit in both places is an error."""
+        for name in self.limits or {}:
+            if getattr(spec, name):
+                errors.add(
+                    f"cannot use both {name} and deploy.resources.limits",
+                    where=place.key(raw, name, name=True),
+                    ref="limit-twice",
+                )
+        return replace(spec, **self.limits) if self.limits else spec
+
+
+def read_deploy(value: Any, place: Place, raw: Any, errors: Collector) -> Deploy | None:
+    """Read `deploy`; None with the reasons in `errors`."""
+    if value is None:
+        return Deploy()
+    written = raw.get("deploy") if isinstance(raw, dict) else None
+    before = len(errors.errors)
+    if not isinstance(value, dict):
+        errors.add("cannot use deploy: it is a map", where=place, ref="wrong-type")
+        return None
+    for key in value:
+        at = place.key(written, key, name=True)
+        if key in _LATER or (key == "mode" and value[key] != "replicated"):
+            errors.add(f"not supported yet: deploy.{key}", where=at, ref="not-supported")
+        elif key not in ("replicas", "resources", "mode"):
+            known = ("replicas", "resources")
+            errors.add(f"cannot use the key {key!r} in deploy", where=at, hint=did_you_mean(key, known), ref="unknown-key")
+    replicas = value.get("replicas", 1)
+    if isinstance(replicas, str) and replicas.isdigit():
+        replicas = int(replicas)
+    if not isinstance(replicas, int) or isinstance(replicas, bool) or not 0 <= replicas <= 1000:
+        errors.add(
+            f"cannot use {replicas!r} for deploy.replicas: it is a number of containers",
+            where=place.key(written, "replicas"),
+            ref="wrong-type",
+        )
+    limits = _limits(value.get("resources"), place, written, errors)
+    return None if len(errors.errors) > before else Deploy(replicas, limits)
+
+
+def _limits(resources: Any, place: Place, written: Any, errors: Collector) -> dict[str, Any]:
+    at = place.walk(written, ["resources"])
+    if resources is None:
+        return {}
+    if not isinstance(resources, dict):
+        errors.add("cannot use deploy.resources: it is a map", where=at, ref="wrong-type")
+        return {}
+    for key in resources:
+        where = place.walk(written, ["resources", key], name=True)
+        if key == "reservations":
+            errors.add("not supported yet: deploy.resources.reservations", where=where, ref="not-supported")
+        elif key != "limits":
+            errors.add(
+                f"cannot use the key {key!r} in deploy.resources",
+                where=where,
+                hint=did_you_mean(key, ("limits",)),
+                ref="unknown-key",
+            )
+    limits = resources.get("limits") or {}
+    if not isinstance(limits, dict):
+        errors.add("cannot use deploy.resources.limits: it is a map", where=at, ref="wrong-type")
+        return {}
+    out: dict[str, Any] = {}
+    for key, value in limits.items():
+        where = place.walk(written, ["resources", "limits", key])
+        if key not in _LIMITS:
+            errors.add(
+                f"cannot use the key {key!r} in deploy.resources.limits",
+                where=where,
+                hint=did_you_mean(key, _LIMITS),
+                ref="unknown-key",
+            )
+            continue
+        try:
+            out[_LIMITS[key]] = _limit(key, value)
+        except ValueError as error:
+            errors.add(f"cannot use deploy.resources.limits.{key}: {error}", where=where, ref="wrong-type")
+    return out
+
+
+def _limit(key: str, value: Any) -> Any:
+    if key == "cpus":
+        made = parse_cpus(value)
+        if not isinstance(made, float):
+            raise ValueError(f"{value!r} is no number of CPUs")
+        return made
+    if key == "memory":
+        made = parse_size(value)
+        if not isinstance(made, int) or isinstance(made, bool):
+            raise ValueError(f"{value!r} is no size")
+        return made
+    if isinstance(value, str) and value.isdigit():
+        value = int(value)
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise ValueError(f"{value!r} is no whole number")
+    return value

@@ -1,0 +1,72 @@
+"""Runs on the controller: a resource before it has its id, and what a task's rendering gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from hostctl_host.contract.document import Resource
+
+from ..playbook.model import Task
+
+
+@dataclass(frozen=True)
+class Draft:
+    """One resource to be: everything but its id, with the digests of its content.
+
+    Attributes:
+        key: what comes after `KIND.` in the id.
+        resource: with an empty id (the graph's have theirs already, their `needs` name them).
+        final: the loop variables that a verdict needs again.
+    """
+
+    kind: str
+    key: str
+    resource: Resource
+    digests: tuple[str, ...] = ()
+    final: dict[str, Any] = field(default_factory=dict)
+    item: Any = None
+    unknown: bool = False
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """What one task became: resources, or an act on the controller (set_fact, debug, ...)."""
+
+    drafts: tuple[Draft, ...] = ()
+    act: Callable[[], None] | None = None
+    looped: bool = False
+
+
+@dataclass
+class Registration:
+    """A registered variable on its way: the results of all items are put together when they are in."""
+
+    task: Task
+    ids: list[str]
+    items: list[Any]
+    looped: bool
+    results: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    @property
+    def complete(self) -> bool:
+        return all(one in self.results for one in self.ids)
+
+    def value(self) -> dict[str, Any]:
+        """The variable's value: one result, or Ansible's map with `results` for a loop."""
+        if not self.looped:
+            return self.results[self.ids[0]]
+        results = []
+        for name, item in zip(self.ids, self.items, strict=True):
+            one = self.results[name]
+            one.setdefault(self.task.loop_var, item)
+            one["ansible_loop_var"] = self.task.loop_var
+            results.append(one)
+        return {
+            "results": results,
+            "changed": any(one.get("changed", False) for one in results),
+            "failed": any(one.get("failed", False) for one in results),
+            "skipped": bool(results) and all(one.get("skipped", False) for one in results),
+            "msg": "All items completed" if results else "No items in the list",
+        }

@@ -1,0 +1,276 @@
+"""Runs on the controller: a play's declared sections into resources: names made full, needs made explicit."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from hostctl_host.contract.document import Resource
+from hostctl_host.contract.spec import encode
+
+from ..playbook.errors import Collector, did_you_mean
+from ..playbook.kinds import Kinds
+from ..playbook.model import Play
+from ..template import Deferred, Engine, Scope, TemplateError, UnknownResult
+from ..template.engine import is_template
+from ..yaml import Place
+from .content import Content
+from .draft import Draft
+from .images import image_data, known_image
+from .names import full_image
+from .services import Service, lower_services
+from .validate import check_keys, validate
+
+EXTRA_KEYS = {
+    "container": frozenset(("container_name",)),
+    "network": frozenset(("ipam",)),
+    "volume": frozenset(),
+    "image": frozenset(),
+}
+KINDS = {"images": "image", "networks": "network", "volumes": "volume", "containers": "container"}
+_INTERNAL = {"container": ("name", "service", "number"), "image": ("name", "content")}
+_COMPOSE_VARIABLE = re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_]*")
+_SHELL_KEYS = ("command", "entrypoint")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One declared thing: its key and body rendered, beside what was written."""
+
+    key: str
+    body: Any
+    raw: Any
+    place: Place
+
+
+@dataclass
+class Names:
+    """What containers may refer to: key -> full name (images: name -> full reference)."""
+
+    images: dict[str, str] = field(default_factory=dict)
+    networks: dict[str, str] = field(default_factory=dict)
+    volumes: dict[str, str] = field(default_factory=dict)
+
+
+class GraphLowering:
+    """One play's sections."""
+
+    def __init__(self, play: Play, engine: Engine, kinds: Kinds, content: Content) -> None:
+        self.play = play
+        self.engine = engine
+        self.kinds = kinds
+        self.content = content
+
+    @property
+    def empty(self) -> bool:
+        return not any(self.play.sections.values())
+
+    def check(self, errors: Collector) -> None:
+        """What can be told without variables: keys, and `${X}`, which is no template here."""
+        for section, entries in self.play.sections.items():
+            kind = KINDS[section]
+            cls = self.kinds.spec(kind)
+            for key, body in entries.items():
+                place = self._place(section, key)
+                if not isinstance(body, dict):
+                    continue
+                check_keys(cls, kind, body, place, errors, EXTRA_KEYS[kind])
+                for name in _INTERNAL.get(kind, ()):
+                    if name in body:
+                        hint = "use container_name" if (kind, name) == ("container", "name") else "leave it out"
+                        errors.add(
+                            f"cannot use the key {name!r} in {kind}: hostctl sets it",
+                            where=place.key(body, name, name=True),
+                            hint=hint,
+                            ref="unknown-key",
+                        )
+                _check_compose_variables(body, place, errors)
+
+    def _place(self, section: str, key: Any) -> Place:
+        written = self.play.keys.get(section)
+        if section == "containers" and not (isinstance(written, dict) and key in written):
+            section = "services"
+        return self.play.place(section, key)
+
+    def lower(self, scope: Scope, errors: Collector) -> list[Draft]:
+        """All resources of the graph for one host, in the order images, networks, volumes, containers.
+
+        Raises:
+            Deferred: a value needs a fact or a result that is not there yet.
+        """
+        names = Names()
+        drafts = self._images(scope, names, errors)
+        drafts += self._named("networks", scope, names.networks, errors)
+        drafts += self._named("volumes", scope, names.volumes, errors)
+        services: list[Service] = []
+        for entry in self._entries("containers", scope, errors, drafts):
+            service = Service.read(entry.key, entry.body, entry.raw, entry.place, self.kinds.spec("container"), errors)
+            if service is not None:
+                services.append(service)
+        made = lower_services(
+            services, self.play.project, names, _local_folder(scope, self.engine), errors
+        )
+        implicit = self._implicit(made.images, made.networks, names)
+        return [*implicit, *drafts, *made.drafts]
+
+    def _entries(
+        self, section: str, scope: Scope, errors: Collector, drafts: list[Draft]
+    ) -> list[Entry]:
+        out = []
+        for key, body in self.play.sections.get(section, {}).items():
+            place = self._place(section, key)
+            try:
+                name = str(self.engine.text(scope, key, place)) if is_template(key) else str(key)
+                out.append(Entry(name, self.engine.value(scope, body, place), body, place))
+            except TemplateError as error:
+                errors.take(error)
+            except UnknownResult as unknown:
+                drafts.append(self._unknown(KINDS[section], str(key), place, unknown.name))
+        return out
+
+    def _unknown(self, kind: str, key: str, place: Place, name: str) -> Draft:
+        resource = Resource(
+            id="",
+            kind=kind,
+            where=place.position,
+            skip=f"may change: {name} is known after apply",
+            maybe=True,
+        )
+        prefix = {"container": f"{self.play.project}-", "image": ""}.get(kind, f"{self.play.project}_")
+        return Draft(kind, prefix + key, resource, unknown=True)
+
+    def _images(self, scope: Scope, names: Names, errors: Collector) -> list[Draft]:
+        drafts: list[Draft] = []
+        cls = self.kinds.spec("image")
+        for entry in self._entries("images", scope, errors, drafts):
+            found = image_data(
+                entry.key, entry.body, entry.raw, entry.place, self.engine, self.content, errors
+            )
+            names.images[entry.key] = entry.key
+            if found is None:
+                continue
+            data, digests = found
+            names.images[entry.key] = data.get("pull") or entry.key
+            spec = validate(cls, "image", data, entry.place, entry.raw, errors, f"the image {entry.key}")
+            if spec is not None:
+                drafts.append(_draft("image", entry.key, spec, entry.place, digests=digests))
+        return drafts
+
+    def _named(
+        self, section: str, scope: Scope, names: dict[str, str], errors: Collector
+    ) -> list[Draft]:
+        """Networks and volumes: `<project>_<key>`, or as `name:` says; an external one as it is."""
+        drafts: list[Draft] = []
+        kind = KINDS[section]
+        for entry in self._entries(section, scope, errors, drafts):
+            body = {} if entry.body is None else entry.body
+            if not isinstance(body, dict):
+                errors.add(f"cannot use the {kind} {entry.key}: it is no map", where=entry.place, ref="wrong-type")
+                continue
+            data = {key: value for key, value in body.items() if value is not None}
+            external = data.get("external") in (True, "true", "yes")
+            data.setdefault("name", entry.key if external else f"{self.play.project}_{entry.key}")
+            if kind == "network":
+                _flatten_ipam(data, entry, errors)
+            drivers = {"network": "bridge", "volume": "local"}
+            if data.get("driver", drivers[kind]) != drivers[kind]:
+                errors.add(
+                    f"not supported yet: the {kind} driver {data['driver']}",
+                    where=entry.place.key(entry.raw, "driver"),
+                    ref="not-supported",
+                )
+                continue
+            names[entry.key] = str(data["name"])
+            label = f"the {kind} {entry.key}"
+            spec = validate(self.kinds.spec(kind), kind, data, entry.place, entry.raw, errors, label)
+            if spec is not None:
+                drafts.append(_draft(kind, str(data["name"]), spec, entry.place))
+        return drafts
+
+    def _implicit(
+        self, images: dict[str, Place], networks: dict[str, Place], names: Names
+    ) -> list[Draft]:
+        """Images that containers use and nobody declared, and the default network."""
+        out = []
+        for name, place in images.items():
+            if name not in names.images:
+                out.append(_draft("image", name, self.kinds.spec("image")(name=name), place))
+        for name, place in networks.items():
+            if name not in names.networks.values():
+                out.append(_draft("network", name, self.kinds.spec("network")(name=name), place))
+        return out
+
+
+def _draft(
+    kind: str, name: str, spec: Any, place: Place, *, digests: tuple[str, ...] = ()
+) -> Draft:
+    resource = Resource(id="", kind=kind, spec=encode(spec), where=place.position)
+    return Draft(kind, name, resource, digests)
+
+
+def _flatten_ipam(data: dict[str, Any], entry: Entry, errors: Collector) -> None:
+    """Compose's `ipam.config` with one subnet, as the plain keys."""
+    ipam = data.pop("ipam", None)
+    if ipam is None:
+        return
+    place = entry.place.key(entry.raw, "ipam")
+    configs = ipam.get("config") or [] if isinstance(ipam, dict) else None
+    if not isinstance(configs, list) or not all(isinstance(one, dict) for one in configs):
+        errors.add(
+            "cannot use ipam: write config with a list of maps", where=place, ref="wrong-type"
+        )
+        return
+    for key in ipam:
+        if key != "config" and not (key == "driver" and ipam[key] == "default"):
+            errors.add(f"not supported yet: ipam.{key}", where=place, ref="not-supported")
+    if len(configs) > 1:
+        errors.add("not supported yet: more than one subnet", where=place, ref="not-supported")
+    for key, value in configs[0].items() if configs else ():
+        if key in ("subnet", "gateway", "ip_range"):
+            data[key] = value
+        elif key == "aux_addresses":
+            errors.add(f"not supported yet: {key}", where=place, ref="not-supported")
+        else:
+            errors.add(
+                f"cannot use the key {key!r} in ipam.config",
+                where=place,
+                hint=did_you_mean(key, ("subnet", "gateway", "ip_range")),
+                ref="unknown-key",
+            )
+
+
+def _check_compose_variables(value: Any, place: Place, errors: Collector) -> None:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if key not in _SHELL_KEYS:
+                _check_compose_variables(item, place.key(value, key), errors)
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            _check_compose_variables(item, place.key(value, index), errors)
+    elif isinstance(value, str) and "${" in value:
+        found = _COMPOSE_VARIABLE.search(re.sub(r"\{\{.*?\}\}", "", value))
+        if found:
+            name = found[0][2:]
+            errors.add(
+                f"cannot use ${{{name}}} here: playbooks have Jinja only, `$` is an ordinary character",
+                where=place,
+                hint=f"write {{{{ {name.lower()} }}}} or {{{{ lookup('env', '{name}') }}}}; "
+                f"for a literal ${{ write {{{{ '${{' }}}}",
+                ref="compose-variable",
+            )
+
+
+def _local_folder(scope: Scope, engine: Engine) -> str:
+    """The playbook's folder where the host is this machine (relative binds mean it), else nothing."""
+    import os
+
+    try:
+        connection = scope.get("ansible_connection")
+    except (Deferred, TemplateError, UnknownResult):
+        return ""
+    return os.path.abspath(engine.folder) if connection == "local" else ""
+
+
+__all__ = ["Callable", "GraphLowering", "Names", "full_image", "known_image"]

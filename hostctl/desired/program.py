@@ -1,0 +1,352 @@
+"""Runs on the controller: what one host is told in one play, piece by piece as results come in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from hostctl_host.contract.document import Document, Resource, document_to_json
+from hostctl_host.contract.errors import HostctlError
+from hostctl_host.contract.spec import encode
+
+from ..inventory import InventoryHost
+from ..playbook.errors import Collector
+from ..playbook.keys import LOCAL
+from ..playbook.model import Play, Task
+from ..template import Deferred, Scope, TemplateError, UnknownResult
+from ..template.scope import Result
+from .content import Content
+from .draft import Draft, Registration, Rendered
+from .local import Acts
+from .names import Ids
+from .render import Renderer
+from .variables import HostState
+
+Graph = Callable[[Scope, Collector], list[Draft]]
+
+
+class HostProgram:
+    """One host's part of a play: `facts`, `first`, then `answer`, `verdict` and `next` as frames come.
+
+    Attributes:
+        host, project: whom it is for.
+        become: whether the agent has to run as root.
+        connection: rendered `ansible_*` and `hostctl_*` variables, for the fleet.
+        credentials: registry -> user and password, sent beside the document.
+        messages: lines of `debug` tasks: (task, text).
+    """
+
+    def __init__(
+        self,
+        host: InventoryHost,
+        play: Play,
+        tasks: list[Task],
+        graph: Graph | None,
+        *,
+        renderer: Renderer,
+        scope: Callable[[], Scope],
+        state: HostState,
+        ids: Ids,
+        options: Document,
+        shared: dict[int, Rendered | None],
+    ) -> None:
+        self.host = host
+        self.play = play
+        self.project = options.project
+        self.become = play.become or any(task.become for task in tasks)
+        self.connection: dict[str, Any] = {}
+        self.credentials: dict[str, dict[str, str]] = {}
+        self.messages: list[tuple[str, str]] = []
+        self._renderer = renderer
+        self._content: Content = renderer.content
+        self._make_scope = scope
+        self._scope = scope()
+        self._state = state
+        self._ids = ids
+        self._options = options
+        self._shared = shared
+        self._steps: list[Task | Graph] = _ordered(tasks, graph)
+        self._handlers: list[Task] = list(play.handlers)
+        self._ready: dict[int, tuple[Resource, ...]] = {}
+        self._registrations: dict[int, Registration] = {}
+        self._waiting: dict[str, Registration] = {}
+        self._by_id: dict[str, tuple[str, Task, dict[str, Any]]] = {}
+        self._unknown: set[str] = set()
+        self._digests: dict[str, tuple[str, ...]] = {}
+        self._cursor = 0
+
+    # before any host is touched
+
+    def trial(self, errors: Collector) -> None:
+        """Render everything that needs neither facts nor results; what is wrong goes to `errors`."""
+        for index, step in enumerate(self._steps):
+            try:
+                self._ready[index] = self._render(index, step, errors, trial=True)
+            except Deferred:
+                pass
+            except TemplateError as error:
+                errors.take(error)
+            self._promise(index, step)
+        for handler in self._handlers:
+            try:
+                self._renderer.task(handler, self.play, self._scope, errors, Acts())
+            except Deferred:
+                pass
+
+    def _promise(self, index: int, step: Task | Graph) -> None:
+        """Names that a step will define during the run: what uses them has to wait until then."""
+        if isinstance(step, Task) and step.register:
+            self._state.pending.add(step.register)
+        if isinstance(step, Task) and step.kind in LOCAL:
+            rendered = index in self._ready
+            self._ready.pop(index, None)
+            if step.kind == "set_fact" and not rendered:
+                self._state.pending.update(str(key) for key in step.args)
+
+    def limit(self) -> None:
+        """Others document the rest of the project on this host: nothing missing here is an orphan."""
+        self._options = replace(self._options, partial=True)
+
+    # during the run
+
+    def facts(self, facts: dict[str, Any]) -> None:
+        """The host's facts (from its hello), named without `ansible_`."""
+        self._state.take_facts(facts)
+
+    def document(self) -> Document:
+        """Everything that can be rendered now; `more` where a task has to wait for a result."""
+        self._state.pending.clear()
+        self._scope = self._make_scope()
+        resources, handlers, more = self._advance()
+        return replace(
+            self._options,
+            resources=tuple(resources),
+            handlers=tuple(handlers),
+            content=self._sizes(resources, handlers),
+            more=more,
+        )
+
+    def first(self) -> dict[str, Any]:
+        """The `document` frame.
+
+        Raises:
+            PlaybookErrors: what shows only with the host's facts.
+        """
+        return {"type": "document", "document": document_to_json(self.document()), "credentials": self.credentials}
+
+    def blob(self, digest: str) -> bytes:
+        """The bytes of a content blob."""
+        return self._content.read(digest)
+
+    def answer(self, frame: dict[str, Any]) -> None:
+        """Take a `result` frame; a registered variable is there once all items of its task are in."""
+        name = frame["id"]
+        if name not in self._by_id or name in self._unknown:
+            return
+        variable, task, _ = self._by_id[name]
+        registration = self._waiting.get(variable)
+        if registration is None or name not in registration.ids:
+            return
+        registration.results[name] = result_of(frame.get("result", {}), variable or task.title)
+        if not frame.get("verdict"):
+            self._settle(variable)
+
+    def verdict(self, frame: dict[str, Any]) -> dict[str, Any]:
+        """The `verdict` frame for a result: what `changed_when` and `failed_when` say about it."""
+        name = frame["id"]
+        variable, task, final = self._by_id[name]
+        result = result_of(frame.get("result", {}), variable or task.title)
+        known = {**final, **({task.register: result} if task.register else {})}
+        scope = (self._scope.child(task.vars) if task.vars else self._scope).child({}, known)
+        changed, failed = bool(result.get("changed", bool(result.unknown))), bool(result.get("failed", False))
+        message = ""
+        try:
+            if task.failed_when is not None:
+                failed = self._all(task, "failed_when", task.failed_when, scope)
+                message = f"failed_when: {', '.join(str(c) for c in task.failed_when)}" if failed else ""
+            if task.changed_when is not None:
+                changed = self._all(task, "changed_when", task.changed_when, scope)
+        except UnknownResult:
+            pass
+        except (TemplateError, Deferred) as error:
+            failed, message = True, str(error)
+        registration = self._waiting.get(variable)
+        if registration is not None and name in registration.ids:
+            registration.results.setdefault(name, result).update(changed=changed, failed=failed)
+            self._settle(variable)
+        return {"type": "verdict", "id": name, "changed": changed, "failed": failed, "message": message}
+
+    def next(self) -> dict[str, Any]:
+        """The next `tasks` frame, after a `batch`."""
+        for variable in [name for name, one in self._waiting.items() if not one.complete]:
+            # the agent is done with them and said nothing: nothing is known
+            registration = self._waiting[variable]
+            for name in registration.ids:
+                registration.results.setdefault(name, result_of({"unknown": True}, variable))
+            self._settle(variable)
+        resources, handlers, more = self._advance()
+        return {
+            "type": "tasks",
+            "resources": [encode(resource) for resource in resources],
+            "handlers": [encode(handler) for handler in handlers],
+            "content": self._sizes(resources, handlers),
+            "more": more,
+        }
+
+    def _all(self, task: Task, key: str, conditions: tuple[Any, ...], scope: Scope) -> bool:
+        return all(self._renderer.engine.condition(scope, one, task.place(key)) for one in conditions)
+
+    def _settle(self, variable: str) -> None:
+        registration = self._waiting.get(variable)
+        if registration is None or not registration.complete:
+            return
+        del self._waiting[variable]
+        self._state.learnt[variable] = registration.value()
+        self._state.pending.discard(variable)
+        self._scope = self._make_scope()
+
+    def _advance(self) -> tuple[list[Resource], list[Resource], bool]:
+        """Resources from the cursor to the next step that has to wait, and the handlers that can be sent."""
+        errors = Collector()
+        out: list[Resource] = []
+        start = self._cursor
+        while self._cursor < len(self._steps):
+            step = self._steps[self._cursor]
+            try:
+                if self._cursor not in self._ready:
+                    self._ready[self._cursor] = self._render(self._cursor, step, errors, trial=False)
+            except Deferred as waits:
+                if self._cursor == start and not self._waiting:
+                    raise HostctlError(
+                        f"cannot render: {waits.name} is never known",
+                        where=str(step.where) if isinstance(step, Task) else "",
+                        ref="never-known",
+                    ) from None
+                break
+            except TemplateError as error:
+                errors.take(error)
+                self._ready[self._cursor] = ()
+            except HostctlError as error:
+                errors.take(error)
+                break
+            out += self._ready[self._cursor]
+            self._expect(self._cursor)
+            self._cursor += 1
+        errors.check()
+        more = self._cursor < len(self._steps)
+        handlers, waiting = self._send_handlers(errors)
+        errors.check()
+        return out, handlers, more or (waiting and bool(self._waiting))
+
+    def _expect(self, index: int) -> None:
+        """From here on the step's variable is what its own result will be."""
+        registration = self._registrations.get(index)
+        if registration is not None:
+            variable = registration.task.register
+            self._state.learnt.pop(variable, None)
+            self._state.pending.add(variable)
+            self._waiting[variable] = registration
+            self._scope = self._make_scope()
+            self._settle(variable)
+
+    def _send_handlers(self, errors: Collector) -> tuple[list[Resource], bool]:
+        """Handlers whose variables are there; whether others still wait."""
+        sent: list[Resource] = []
+        left: list[Task] = []
+        for handler in self._handlers:
+            try:
+                rendered = self._renderer.task(handler, self.play, self._scope, errors, Acts())
+            except Deferred:
+                left.append(handler)
+                continue
+            for draft in rendered.drafts:
+                name = f"handler.{handler.name}"
+                self._digests[name] = draft.digests
+                self._by_id[name] = ("", handler, draft.final)
+                sent.append(replace(draft.resource, id=name, section="handlers"))
+        self._handlers = left
+        return sent, bool(left)
+
+    def _render(self, index: int, step: Task | Graph, errors: Collector, *, trial: bool) -> tuple[Resource, ...]:
+        if not isinstance(step, Task):
+            return self._identified(step(self._scope, errors), graph=True)
+        rendered = self._shared.get(id(step))
+        if rendered is None:
+            acts = Acts()
+            rendered = self._renderer.task(step, self.play, self._scope, errors, acts)
+            if rendered.act is not None:
+                self._do(rendered.act, acts, step, trial)
+                return ()
+            if id(step) in self._shared and rendered.drafts:
+                self._shared[id(step)] = rendered
+        resources = self._identified(list(rendered.drafts), graph=False)
+        ids = [resource.id for resource in resources]
+        for name, draft in zip(ids, rendered.drafts, strict=True):
+            self._by_id[name] = (step.register, step, draft.final)
+        if step.register:
+            self._registrations[index] = self._register(step, rendered, ids)
+        return resources
+
+    def _do(self, act: Callable[[], None], acts: Acts, task: Task, trial: bool) -> None:
+        """set_fact counts at once; what speaks or fails does so in the run, at its turn."""
+        if trial and task.kind != "set_fact":
+            return
+        act()
+        self.messages += acts.messages
+        self._state.learnt.update(acts.variables)
+        if task.kind == "set_fact":
+            self._state.pending.difference_update(str(key) for key in task.args)
+            self._scope = self._make_scope()
+
+    def _register(self, task: Task, rendered: Rendered, ids: list[str]) -> Registration:
+        registration = Registration(task, ids, [draft.item for draft in rendered.drafts], rendered.looped)
+        for name, draft in zip(ids, rendered.drafts, strict=True):
+            if draft.unknown:
+                self._unknown.add(name)
+                registration.results[name] = result_of({"unknown": True}, task.register)
+            elif draft.resource.skip:
+                skipped = {"changed": False, "skipped": True, "skip_reason": draft.resource.skip}
+                registration.results[name] = result_of(skipped, task.register)
+        return registration
+
+    def _identified(self, drafts: list[Draft], *, graph: bool) -> tuple[Resource, ...]:
+        out: list[Resource] = []
+        renamed: dict[str, str] = {}
+        for draft in drafts:
+            name = self._ids.make(draft.kind, draft.key)
+            if graph:
+                renamed[f"{draft.kind}.{draft.key}"] = name
+            self._digests[name] = draft.digests
+            out.append(replace(draft.resource, id=name))
+        if graph:
+            out = [replace(one, needs=tuple(renamed.get(need, need) for need in one.needs)) for one in out]
+        return tuple(out)
+
+    def _sizes(self, resources: list[Resource], handlers: list[Resource]) -> dict[str, int]:
+        return {
+            digest: self._content.size(digest)
+            for resource in (*resources, *handlers)
+            for digest in self._digests.get(resource.id, ())
+        }
+
+
+def _ordered(tasks: list[Task], graph: Graph | None) -> list[Task | Graph]:
+    """pre_tasks, tasks, the graph, post_tasks."""
+    early = [task for task in tasks if task.section != "post_tasks"]
+    late = [task for task in tasks if task.section == "post_tasks"]
+    return [*early, *([graph] if graph else []), *late]
+
+
+def result_of(data: dict[str, Any], name: str) -> Result:
+    """A result with the keys that Ansible's users expect; an unknown one knows its name."""
+    result = Result(data)
+    if result.pop("unknown", False) is True:
+        result.unknown = name
+        return result
+    result.setdefault("changed", False)
+    result.setdefault("failed", False)
+    for stream in ("stdout", "stderr"):
+        if isinstance(result.get(stream), str):
+            result.setdefault(f"{stream}_lines", result[stream].splitlines())
+    return result

@@ -1,0 +1,279 @@
+"""Runs on the controller: entries of `containers:` into container specs, one per replica."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from hostctl_host.contract.document import Resource
+from hostctl_host.contract.spec import encode
+
+from ..playbook.errors import Collector, did_you_mean
+from ..yaml import Place
+from .deploy import Deploy, read_deploy
+from .draft import Draft
+from .images import known_image
+from .names import full_image
+from .ports import check_ports, choose_ports
+from .validate import validate
+
+if TYPE_CHECKING:
+    from .graph import Names
+
+
+@dataclass(frozen=True)
+class Service:
+    """One entry, validated: `spec` has no final names yet."""
+
+    key: str
+    spec: Any
+    deploy: Deploy
+    container_name: str
+    raw: Any
+    place: Place
+
+    @classmethod
+    def read(
+        cls, key: str, body: Any, raw: Any, place: Place, spec_type: type[Any], errors: Collector
+    ) -> Service | None:
+        """Validate a service's body; None with the reasons in `errors`."""
+        if not isinstance(body, dict):
+            errors.add(f"cannot use the container {key}: it is no map", where=place, ref="wrong-type")
+            return None
+        data = {name: value for name, value in body.items() if value is not None and not name.startswith("x-")}
+        container_name = data.pop("container_name", "")
+        deploy = read_deploy(data.pop("deploy", None), place.key(raw, "deploy"), raw, errors)
+        if "build" in data:
+            return None  # reported as not supported yet already
+        data.update(name=key, service=key)
+        spec = validate(spec_type, "container", data, place, raw, errors, f"the container {key}")
+        if spec is None or deploy is None:
+            return None
+        return cls(key, deploy.fold(spec, place, raw, errors), deploy, str(container_name), raw, place)
+
+    def at(self, *keys: Any) -> Place:
+        return self.place.walk(self.raw, keys)
+
+    def names(self, project: str) -> list[str]:
+        """Full names of all replicas."""
+        if self.container_name:
+            return [self.container_name]
+        return [f"{project}-{self.key}-{number}" for number in range(1, self.deploy.replicas + 1)]
+
+
+@dataclass
+class Lowered:
+    """What the services need that nobody declared, and their resources."""
+
+    images: dict[str, Place] = field(default_factory=dict)
+    networks: dict[str, Place] = field(default_factory=dict)
+    drafts: list[Draft] = field(default_factory=list)
+
+
+def lower_services(
+    services: list[Service], project: str, names: Names, folder: str, errors: Collector
+) -> Lowered:
+    """Every service's containers, with full names and needs.
+
+    Args:
+        folder: what relative binds are relative to; empty where the host is another machine.
+    """
+    out = Lowered()
+    by_key = {service.key: service for service in services}
+    _check_cycles(services, by_key, errors)
+    for service in services:
+        if service.container_name and service.deploy.replicas > 1:
+            errors.add(
+                f"cannot make {service.deploy.replicas} replicas of {service.key}: container_name forbids more than one",
+                where=service.at("container_name"),
+                ref="replicas",
+            )
+            continue
+        _Lowering(service, project, names, folder, by_key, errors, out).lower()
+    check_ports(services, project, errors)
+    return out
+
+
+class _Lowering:
+    """One service."""
+
+    def __init__(
+        self,
+        service: Service,
+        project: str,
+        names: Names,
+        folder: str,
+        by_key: dict[str, Service],
+        errors: Collector,
+        out: Lowered,
+    ) -> None:
+        self.service = service
+        self.project = project
+        self.names = names
+        self.folder = folder
+        self.by_key = by_key
+        self.errors = errors
+        self.out = out
+
+    def lower(self) -> None:
+        service, spec = self.service, self.service.spec
+        image = self.image()
+        depends = self.depends_on()
+        volumes = self.volumes()
+        networks = self.networks()
+        if image is None or depends is None or volumes is None or networks is None:
+            return
+        needs = [f"image.{image}"]
+        needs += [f"network.{network.network}" for network in networks]
+        needs += [f"volume.{v.source}" for v in volumes if v.type == "volume" and v.source]
+        needs += [f"container.{name}" for name in depends]
+        for number, name in enumerate(service.names(self.project), 1):
+            made = replace(
+                spec,
+                name=name,
+                image=image,
+                number=number,
+                volumes=volumes,
+                networks=tuple(_named(network, service.key, name) for network in networks),
+                ports=choose_ports(spec.ports, number),
+                depends_on=dict.fromkeys(depends, {}) if depends else {},
+                deploy={},
+            )
+            resource = Resource(
+                id="",
+                kind="container",
+                spec=encode(made),
+                needs=tuple(dict.fromkeys(needs)),
+                where=service.place.position,
+            )
+            self.out.drafts.append(Draft("container", name, resource))
+
+    def image(self) -> str | None:
+        reference = self.service.spec.image
+        known = known_image(reference, self.names.images)
+        if known is not None:
+            return known
+        try:
+            full = full_image(reference)
+        except ValueError as error:
+            self.errors.add(f"cannot use the image: {error}", where=self.service.at("image"), ref="image-name")
+            return None
+        self.out.images.setdefault(full, self.service.at("image"))
+        return full
+
+    def depends_on(self) -> list[str] | None:
+        out: list[str] = []
+        for key in self.service.spec.depends_on:
+            other = self.by_key.get(key)
+            if other is None:
+                self.unknown("container", key, self.by_key, self.service.at("depends_on", key))
+                return None
+            out += other.names(self.project)
+        return out
+
+    def volumes(self) -> tuple[Any, ...] | None:
+        out = []
+        for index, mount in enumerate(self.service.spec.volumes):
+            place = self.service.at("volumes", index)
+            if mount.type == "volume" and mount.source:
+                if mount.source not in self.names.volumes:
+                    self.unknown("volume", mount.source, self.names.volumes, place)
+                    return None
+                mount = replace(mount, source=self.names.volumes[mount.source])
+            elif mount.type == "bind":
+                source = self.bind(mount.source, place)
+                if source is None:
+                    return None
+                mount = replace(mount, source=source)
+            out.append(mount)
+        return tuple(out)
+
+    def bind(self, source: str, place: Place) -> str | None:
+        if source == "~" or source.startswith("~/"):
+            source = "/root" + source[1:]
+        if not source.startswith("/"):
+            if not self.folder:
+                self.errors.add(
+                    f"cannot bind {source}: a relative path means this machine, and the host is another one",
+                    where=place,
+                    hint="copy the files with a copy task and bind their absolute path on the host",
+                    ref="relative-bind",
+                )
+                return None
+            source = os.path.join(self.folder, source)
+        return os.path.normpath(source)
+
+    def networks(self) -> tuple[Any, ...] | None:
+        spec = self.service.spec
+        if spec.network_mode:
+            for key in ("networks", "ports"):
+                if getattr(spec, key):
+                    self.errors.add(
+                        f"cannot use {key} together with network_mode {spec.network_mode}",
+                        where=self.service.at(key),
+                        ref="network-mode",
+                    )
+                    return None
+            return ()
+        if not spec.networks:
+            from hostctl_host.container import Attachment
+
+            return (Attachment(self.default()),)
+        out = []
+        for index, network in enumerate(spec.networks):
+            written = (self.service.raw or {}).get("networks")
+            place = self.service.at("networks", network.network if isinstance(written, dict) else index)
+            key = network.network
+            if key == "default" and key not in self.names.networks:
+                out.append(replace(network, network=self.default()))
+            elif key in self.names.networks:
+                out.append(replace(network, network=self.names.networks[key]))
+            else:
+                self.unknown("network", key, self.names.networks, place)
+                return None
+        return tuple(out)
+
+    def default(self) -> str:
+        name = self.names.networks.get("default", f"{self.project}_default")
+        self.out.networks.setdefault(name, self.service.place)
+        return name
+
+    def unknown(self, kind: str, key: str, known: Any, place: Place) -> None:
+        hint = did_you_mean(key, known)
+        section = "containers" if kind == "container" else f"{kind}s"
+        if not hint:
+            hint = f"declare it in {section}:" if kind != "container" else ""
+        self.errors.add(
+            f"cannot find the {kind} {key}: it is not declared in {section}",
+            where=place,
+            hint=hint,
+            ref=f"unknown-{kind}",
+        )
+
+
+def _named(network: Any, service: str, name: str) -> Any:
+    """The attachment with the names by which others find the container."""
+    return replace(network, aliases=tuple(dict.fromkeys((service, name, *network.aliases))))
+
+
+def _check_cycles(services: list[Service], by_key: dict[str, Service], errors: Collector) -> None:
+    done: set[str] = set()
+
+    def visit(key: str, path: list[str]) -> None:
+        if key in path:
+            cycle = [*path[path.index(key) :], key]
+            errors.add(
+                f"cannot order the containers: {' -> '.join(cycle)} is a circle",
+                where=by_key[key].at("depends_on"),
+                ref="dependency-cycle",
+            )
+            return
+        if key in done or key not in by_key:
+            return
+        for below in by_key[key].spec.depends_on:
+            visit(below, [*path, key])
+        done.add(key)
+
+    for service in services:
+        visit(service.key, [])
