@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 from ..contract.document import digest as digest_of
 from ..contract.errors import HostctlError
 from .channel import Channel, ControllerGone
-from .files import write_atomic
+from .files import private_folder, write_atomic
 from .host import Paths
 
 _PATIENCE = 300.0
@@ -75,7 +75,7 @@ class Content:
         name = digest_of(data)
         path = os.path.join(self._folder, name)
         if self._read_file(path, name) is None:
-            os.makedirs(self._folder, 0o700, exist_ok=True)
+            private_folder(self._folder)
             write_atomic(path, data)
         return name
 
@@ -182,7 +182,7 @@ class Content:
         if not self._stored:
             return bytearray(), hashlib.sha256(), 0
         folder = self._folder_of(name)
-        os.makedirs(folder, 0o700, exist_ok=True)
+        private_folder(folder)
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
         fd = os.open(os.path.join(folder, f".{name}.part"), flags, 0o600)
         return os.fdopen(fd, "wb"), hashlib.sha256(), 0

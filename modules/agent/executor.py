@@ -16,9 +16,9 @@ from ..contract.errors import HostctlError
 from ..contract.report import Failure, Outcome, Status
 from . import kinds
 from .graph import WORKERS, in_order, run_graph
-from .handlers import Handlers, name_of
+from .handlers import HANDLERS, Handlers, name_of
 from .modes import Mode, Unsuccessful
-from .step import HANDLERS, Run, Step, check, look
+from .step import Run, Step, check, look
 from .verdicts import Verdicts
 
 GRAPH = "graph"
@@ -84,7 +84,8 @@ class Executor:
             step = Step(replace(handler, section=HANDLERS), reason=Reason.NOTIFIED)
             if not certain:
                 step.resource = replace(step.resource, maybe=True)
-            self.steps.append(step)
+            at = (i for i, other in enumerate(self.steps) if other.outcome is None)
+            self.steps.insert(next(at, len(self.steps)), step)
             self._look_at([step])
             self._take_task(step)
             if step.failed:
@@ -106,7 +107,7 @@ class Executor:
 
     def _look_at(self, steps: Iterable[Step]) -> None:
         """Look at each; content that text diffs miss is asked for at once, then those are looked at again."""
-        missing_of: dict[int, tuple[Step, set[str]]] = {}
+        missing_of: list[tuple[Step, set[str]]] = []
         for step in steps:
             if step.resource.skip or step.outcome is not None:
                 continue
@@ -114,11 +115,15 @@ class Executor:
             self._run.content.note_missing(noted)
             look(self._run, step)
             if noted:
-                missing_of[id(step)] = (step, noted)
+                missing_of.append((step, noted))
         self._run.content.note_missing(None)
-        if missing_of:
-            self._run.content.fetch(set().union(*(noted for _, noted in missing_of.values())))
-            for step, _ in missing_of.values():
+        self._run.content.ask({name for _, noted in missing_of for name in noted})
+        for step, noted in missing_of:
+            try:
+                self._run.content.fetch(noted)
+            except HostctlError as error:
+                step.error = error
+            else:
                 look(self._run, step)
         self._ask_ahead(steps)
 

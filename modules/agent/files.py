@@ -11,10 +11,13 @@ from typing import Any
 def write_atomic(path: str, data: bytes, mode: int = 0o600, uid: int = -1, gid: int = -1) -> None:
     """Replace `path` so that a reader or a crash sees the old or the new bytes, never less.
 
-    Owner and mode are set before the name appears. Raises OSError; the temp file is removed then.
+    Owner and mode are set before the name appears. Raises OSError; the temp file is removed then, and
+    so is one that a killed writer of the same file left.
     """
     folder, name = os.path.split(path)
-    temp = os.path.join(folder, f".{name[:200]}.hostctl-{secrets.token_hex(4)}")
+    prefix = f".{name[:200]}.hostctl-"
+    _sweep(folder, prefix)
+    temp = os.path.join(folder, f"{prefix}{os.getpid()}-{secrets.token_hex(4)}")
     fd = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         with open(fd, "wb") as stream:
@@ -29,6 +32,31 @@ def write_atomic(path: str, data: bytes, mode: int = 0o600, uid: int = -1, gid: 
         if os.path.lexists(temp):
             os.unlink(temp)
         raise
+
+
+def _sweep(folder: str, prefix: str) -> None:
+    """Remove temp files whose writer is dead."""
+    for entry in os.listdir(folder or "."):
+        if entry.startswith(prefix):
+            pid = entry[len(prefix) :].partition("-")[0]
+            if pid.isdigit() and not os.path.exists(f"/proc/{pid}"):
+                try:
+                    os.unlink(os.path.join(folder, entry))
+                except FileNotFoundError:
+                    pass
+
+
+def private_folder(path: str) -> None:
+    """Make a folder and its missing parents, all 0700 whatever the umask."""
+    if os.path.isdir(path):
+        return
+    parent = os.path.dirname(path)
+    if parent != path:
+        private_folder(parent)
+    try:
+        os.mkdir(path, 0o700)
+    except FileExistsError:
+        pass
 
 
 def write_json(path: str, value: Any, mode: int = 0o600) -> None:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..contract.document import Document, canonical, document_to_json
-from .files import read_json, write_json
+from .files import private_folder, read_json, write_json
 from .ledger import Redactor
 
 KEPT = 10
@@ -47,7 +47,7 @@ class Generations:
         if last is not None and not changed and canonical(last["document"]) == canonical(data):
             return numbers[-1], False
         number = (numbers[-1] if numbers else 0) + 1
-        os.makedirs(self._folder, 0o700, exist_ok=True)
+        private_folder(self._folder)
         stored = {
             "version": 1,
             "generation": number,

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from ..contract.document import Resource
 
+HANDLERS = "handlers"
 _PREFIX = "handler."
 
 

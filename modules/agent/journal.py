@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterable
 from typing import Any
 
-from .files import write_atomic
+from .files import private_folder, write_atomic
 
 
 class Journal:
@@ -51,7 +51,7 @@ class Journal:
             self._fd = -1
         names = list(owed)
         if names:
-            os.makedirs(os.path.dirname(self.path), 0o700, exist_ok=True)
+            private_folder(os.path.dirname(self.path))
             write_atomic(self.path, json.dumps({"act": "", "notify": names}).encode() + b"\n")
         else:
             try:
@@ -89,7 +89,7 @@ class Journal:
         if not records:
             return
         if self._fd < 0:
-            os.makedirs(os.path.dirname(self.path), 0o700, exist_ok=True)
+            private_folder(os.path.dirname(self.path))
             flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
             self._fd = os.open(self.path, flags, 0o600)
             # A line that a kill cut off must not swallow the next one.

@@ -13,7 +13,7 @@ from typing import Any
 
 from ..contract.document import Resource, canonical
 from ..contract.errors import HostctlError
-from .files import read_json, write_atomic, write_json
+from .files import private_folder, read_json, write_atomic, write_json
 from .host import Paths
 
 
@@ -106,7 +106,7 @@ class Ledger:
         if data == self._saved:
             return
         if data:
-            os.makedirs(self.folder, 0o700, exist_ok=True)
+            private_folder(self.folder)
             write_json(self._path, {"version": 1, "project": self.project, "resources": data})
         elif os.path.exists(self._path):
             os.unlink(self._path)
@@ -158,7 +158,7 @@ class Redactor:
         except FileNotFoundError:
             pass
         key = os.urandom(32)
-        os.makedirs(os.path.dirname(self._path), 0o700, exist_ok=True)
+        private_folder(os.path.dirname(self._path))
         write_atomic(self._path, key)
         return key
 

@@ -12,6 +12,7 @@ import time
 from typing import Any, Callable
 
 from .channel import HEARTBEAT, Channel, ControllerGone
+from .files import private_folder
 
 _POLL = 0.05
 
@@ -43,7 +44,7 @@ def acquire(
     """
     path = os.path.join(run_dir, "lock")
     if exclusive:
-        os.makedirs(run_dir, 0o700, exist_ok=True)
+        private_folder(run_dir)
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     else:
         try:

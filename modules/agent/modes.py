@@ -12,8 +12,8 @@ from typing import Any, Protocol
 from ..contract.change import UNKNOWN, Action, Change, Reason
 from ..contract.errors import HostctlError
 from . import kinds
-from .handlers import name_of
-from .step import HANDLERS, Run, Step, change, look
+from .handlers import HANDLERS, name_of
+from .step import Run, Step, change, look
 
 # Their content is kept in a better place (the image store) once they are applied.
 _KEPT_ELSEWHERE = ("image",)

@@ -13,6 +13,7 @@ from ..contract.document import Document, Resource
 from ..contract.spec import encode
 from . import kinds
 from .generations import Generations, referenced_digests
+from .handlers import HANDLERS
 from .host import Host, Paths
 from .journal import Journal
 from .ledger import Entry, Ledger, Redactor, redact_undo
@@ -41,7 +42,7 @@ class Records:
     def claim(self, step: Step) -> None:
         """Raise if the resource belongs to another project."""
         resource = step.resource
-        if resource.id in self.ledger.entries or not hasattr(step.kind, "undo"):
+        if not self._is_new(step):
             return
         if not kinds.is_shared(resource.kind):
             self.ledger.refuse_if_owned(resource.id, self.source)
@@ -53,17 +54,25 @@ class Records:
         """
         fresh: dict[str, Entry] = {}
         for step in steps:
-            resource = step.resource
-            if resource.id in self.ledger.entries or not hasattr(step.kind, "undo"):
+            if not self._is_new(step):
                 continue
             undo = step.kind.undo(step.spec, step.observed, host)
             with self._lock:
-                fresh[resource.id] = self._entry(step, undo)
+                fresh[step.resource.id] = self._entry(step, undo)
         if not fresh:
             return
         with self._lock:
             self.journal.intend({name: entry.to_json() for name, entry in fresh.items()})
             self.ledger.entries.update(fresh)
+
+    def _is_new(self, step: Step) -> bool:
+        """Something to own that is not owned yet; what handlers do belongs to what notified them."""
+        resource = step.resource
+        return (
+            resource.id not in self.ledger.entries
+            and resource.section != HANDLERS
+            and hasattr(step.kind, "undo")
+        )
 
     def _entry(self, step: Step, undo: object) -> Entry:
         resource = step.resource

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import errno
 import os
+import select
+import signal
 import stat
 from typing import NoReturn
 
@@ -74,10 +76,16 @@ def seal() -> tuple[str, ...]:
         if warnings:
             _drop_rights()
             return warnings
+    alive, held = os.pipe()
     child = os.fork()
     if child:
+        os.close(alive)
         _relay(child)
-    syscalls.prctl(syscalls.PR_SET_PDEATHSIG, 9)
+    os.close(held)
+    syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
+    if _hung_up(alive):
+        os._exit(1)  # the parent died before its death could be signalled
+    os.close(alive)
     _freeze_mounts()
     _drop_rights()
     return warnings
@@ -100,6 +108,12 @@ def _unshare_unprivileged(namespaces: int) -> tuple[str, ...]:
         with open(f"/proc/self/{name}", "w", encoding="ascii") as stream:
             stream.write(text)
     return ()
+
+
+def _hung_up(fd: int) -> bool:
+    poll = select.poll()
+    poll.register(fd, select.POLLHUP)
+    return bool(poll.poll(0))
 
 
 def _relay(child: int) -> NoReturn:

@@ -18,7 +18,6 @@ from .host import Host
 from .records import Records
 
 HIDDEN = "(hidden)"
-HANDLERS = "handlers"
 
 
 @dataclass
