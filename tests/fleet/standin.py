@@ -6,7 +6,7 @@ import threading
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from hostctl_host.contract import frames  # noqa: E402
+from hostctl_host.contract import frames
 
 lock = threading.Lock()
 

@@ -10,13 +10,13 @@ import time
 from pathlib import Path
 
 import pytest
+from hostctl_host.contract.errors import HostctlError
+from hostctl_host.contract.report import HostStatus
 
 from hostctl.fleet import launch
 from hostctl.fleet.fleet import Fleet, run_hosts
 from hostctl.fleet.session import Session, call, connect, run_program
 from hostctl.fleet.target import Target, Unreachable
-from hostctl_host.contract.errors import HostctlError
-from hostctl_host.contract.report import HostStatus
 
 pytestmark = pytest.mark.root
 

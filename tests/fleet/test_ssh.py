@@ -7,11 +7,11 @@ import threading
 import time
 
 import pytest
+from hostctl_host.contract.errors import HostctlError
 
 from hostctl.fleet.knownhosts import fingerprint
 from hostctl.fleet.session import Options, Session, connect
 from hostctl.fleet.target import Target, Unreachable
-from hostctl_host.contract.errors import HostctlError
 
 from . import sshd
 
