@@ -194,9 +194,8 @@ def _ask_zygote(paths: Paths, name: str, verb: str) -> State:
     request = {"verb": verb, "name": name, "data": paths.data, "run": paths.run}
     deadline = time.monotonic() + START_SECONDS
     while True:
-        path = starter.ensure(paths)
         try:
-            answer = control.ask(path, request, START_SECONDS)
+            answer = _ask_or_start_zygote(paths, request)
         except socket.timeout as error:
             raise HostctlError(
                 f"cannot {verb} {name}: no answer after {START_SECONDS:g} s", ref="monitor-silent"
@@ -223,6 +222,14 @@ def _ask_zygote(paths: Paths, name: str, verb: str) -> State:
                 time.sleep(0.01)
                 continue
         return _state_of(answer)
+
+
+def _ask_or_start_zygote(paths: Paths, request: dict[str, Any]) -> dict[str, Any]:
+    try:
+        return control.ask(starter.path(paths), request, START_SECONDS)
+    except (FileNotFoundError, ConnectionRefusedError):
+        starter.ensure(paths)
+    return control.ask(starter.path(paths), request, START_SECONDS)
 
 
 def _state_of(answer: dict[str, Any]) -> State:

@@ -9,7 +9,7 @@ from typing import Any
 from ..agent.host import Paths
 from ..net import dns_client, endpoint
 from ..runtime import syscalls
-from ..runtime.container import Container, Network
+from ..runtime.container import Network
 
 
 class Endpoints(Network):
@@ -33,10 +33,9 @@ class Endpoints(Network):
             return []
         return [one.detach() for one in endpoint.dns_sockets()]
 
-    def publish(self, container: Container) -> None:
-        """The container runs: others find it by name, and it finds others."""
-        found, container.sockets = container.sockets, []
-        self._serve([socket.socket(fileno=fd) for fd in found], container.pid)
+    def publish(self, pid: int, fds: list[int]) -> None:
+        """The container runs: others find it by name, and it finds others through these sockets."""
+        self._serve([socket.socket(fileno=fd) for fd in fds], pid)
         endpoint.publish_names(self._paths, self._record, self._name)
 
     def adopt(self, pid: int) -> None:

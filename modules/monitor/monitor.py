@@ -16,10 +16,10 @@ from ..agent.host import Paths
 from ..contract.errors import HostctlError
 from ..runtime import cgroup, syscalls
 from ..runtime.config import RuntimeFailure
-from ..runtime.container import Container, create
+from ..runtime.container import create
 from ..runtime.handshake import describe
 from ..runtime.init import exit_code
-from . import control, files, state
+from . import apart, control, files, state
 from .endpoints import Endpoints
 from .log import Log
 from .restart import Backoff
@@ -40,8 +40,9 @@ class Monitor:
         self._lock = _lock(os.path.join(self._folder, files.LOCK), name)
         self._settings = files.settings(paths, name)
         self._endpoints = Endpoints(paths, name, files.network(paths, name))
-        self._container: Container | None = None
+        self._cgroup_path = cgroup.container_path(paths.run, name)
         self._pidfd = -1
+        self._ours = False
         self._began = 0.0
         self._backoff = Backoff()
         self._start_at = 0.0
@@ -157,67 +158,86 @@ class Monitor:
     def _launch(self) -> None:
         """One start, of the first or a later run."""
         try:
-            container = self._make()
+            pid, fds = self._make()
         except OSError as error:
             raise RuntimeFailure(
                 f"cannot start {self._name}: {error}", ref="container-failed"
             ) from error
-        self._container, self._pidfd = container, container.pidfd
+        try:
+            self._pidfd = syscalls.pidfd_open(pid)
+            self._endpoints.publish(pid, fds)
+        except OSError as error:
+            self._release()
+            raise RuntimeFailure(
+                f"cannot start {self._name}: {error}", ref="container-failed"
+            ) from error
+        self._ours = True
         self._began = time.monotonic()
         self._state.status = state.RUNNING
-        self._state.pid = container.pid
-        self._state.start_time = state.start_time(container.pid)
+        self._state.pid = pid
+        self._state.start_time = state.start_time(pid)
         self._state.started_at = state.now()
         self._state.error = ""
         self._state.oom = False
         self._write()
 
-    def _make(self) -> Container:
-        stdio = files.open_stdio(self._folder)
+    def _make(self) -> tuple[int, list[int]]:
+        """In a child of ours, which makes the container our child: its pid and resolver sockets."""
         try:
-            container = create(
-                files.load(self._paths, self._name),
-                files.bundle(self._paths, self._name),
-                cgroup_path=cgroup.container_path(self._paths.run, self._name),
-                stdio=stdio,
-                network=self._endpoints,
-            )
-        finally:
-            for fd in stdio:
-                os.close(fd)
-        try:
-            container.start()
-            self._endpoints.publish(container)
+            word, fds = apart.run(self._create)
         except BaseException:
-            os.kill(container.pid, _KILL)
-            os.waitpid(container.pid, 0)
-            container.release()
-            self._endpoints.withdraw()
+            self._release()
             raise
-        return container
+        return int(word), fds
+
+    def _create(self) -> tuple[str, list[int]]:
+        container = create(
+            files.load(self._paths, self._name),
+            files.bundle(self._paths, self._name),
+            cgroup_path=self._cgroup_path,
+            stdio=files.open_stdio(self._folder),
+            network=self._endpoints,
+            sibling=True,
+        )
+        container.start()
+        return str(container.pid), container.sockets
+
+    def _release(self) -> None:
+        """Whatever is left of the container, its zombie included."""
+        try:
+            apart.run(self._remove_cgroup)
+        finally:
+            if self._pidfd >= 0:
+                os.close(self._pidfd)
+                self._pidfd = -1
+            _reap()
+        self._endpoints.withdraw()
+
+    def _remove_cgroup(self) -> tuple[str, list[int]]:
+        """Its word is whether memory ran out."""
+        own = cgroup.Cgroup(self._cgroup_path, cgroup.detect())
+        kills = own.oom_kills()
+        cgroup.release(own)
+        return ("oom" if kills else ""), []
 
     def _ended(self) -> None:
         """The first process has ended: note how, clean up, decide what follows."""
         ran = time.monotonic() - self._began
         self._kill_at = 0.0
-        if self._container is not None:
-            _, status = os.waitpid(self._container.pid, 0)
-            self._state.exit_code, self._state.lost = exit_code(status), False
+        if self._ours:
+            self._state.exit_code, self._state.lost = exit_code(_reap(self._state.pid)), False
         else:
             self._state.exit_code, self._state.lost = None, True
-        own = cgroup.Cgroup(
-            cgroup.container_path(self._paths.run, self._name),
-            cgroup.detect(),
-        )
-        self._state.oom = own.oom_kills() > 0
-        cgroup.release(own)
+        os.close(self._pidfd)
+        self._pidfd = -1
+        # Processes that outlived the first one (of a shared pid namespace) must not write any more.
+        word, _ = apart.run(self._remove_cgroup)
+        self._state.oom = word == "oom"
         for stream, pipe in self._pipes.items():
             while self._read(stream, pipe):
                 pass
         self._log.flush()
         self._endpoints.withdraw()
-        os.close(self._pidfd)
-        self._container, self._pidfd = None, -1
         self._state.finished_at = state.now()
         self._again(failed=self._state.lost or self._state.exit_code != 0, ran=ran)
 
@@ -312,7 +332,7 @@ class Monitor:
             self._signal(number)
             return False
         if verb == "update":
-            own = cgroup.Cgroup(cgroup.container_path(self._paths.run, self._name), cgroup.detect())
+            own = cgroup.Cgroup(self._cgroup_path, cgroup.detect())
             cgroup.update(own, dict(request.get("resources") or {}))
             return False
         raise HostctlError(f"cannot {verb}: this monitor does not know that", ref="unknown-verb")
@@ -326,6 +346,14 @@ class Monitor:
         self._write()
         self._kill_at = time.monotonic() + max(grace, 0.0)
         self._signal(number)
+
+
+def _reap(pid: int = -1) -> int:
+    """The wait status of that child; with -1 of whatever has ended."""
+    try:
+        return os.waitpid(pid, 0 if pid > 0 else os.WNOHANG)[1]
+    except ChildProcessError:
+        return 0
 
 
 def _lock(path: str, name: str) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import functools
 import hashlib
 import os
 import sys
@@ -26,23 +27,25 @@ _CODE = (
 )
 
 
-def ensure(paths: Paths) -> str:
-    """The path of a zygote's socket that listens."""
-    path = os.path.join(paths.run, f"zygote-{digest()}.sock")
-    if _listens(path):
-        return path
+def path(paths: Paths) -> str:
+    """Where the zygote of this version listens, if it runs."""
+    return os.path.join(paths.run, f"zygote-{digest()}.sock")
+
+
+def ensure(paths: Paths) -> None:
+    """Start the zygote unless somebody else has just done so."""
+    where = path(paths)
     os.makedirs(paths.run, 0o700, exist_ok=True)
     lock = os.open(
         os.path.join(paths.run, "zygote.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
     )
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not _listens(path):
-            _start(paths, path)
-            _retire(paths, path)
+        if not _listens(where):
+            _start(paths, where)
+            _retire(paths, where)
     finally:
         os.close(lock)
-    return path
 
 
 def root() -> str:
@@ -50,6 +53,7 @@ def root() -> str:
     return os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
+@functools.cache
 def digest() -> str:
     """Twelve hex digits of this version: of the agent's folder name, or of the files in a checkout."""
     place = root()
@@ -67,18 +71,18 @@ def digest() -> str:
     return sums.hexdigest()[:12]
 
 
-def _listens(path: str) -> bool:
+def _listens(where: str) -> bool:
     try:
-        control.connect(path, 5.0).close()
+        control.connect(where, 5.0).close()
     except (FileNotFoundError, ConnectionRefusedError):
         return False
     return True
 
 
-def _start(paths: Paths, path: str) -> None:
+def _start(paths: Paths, where: str) -> None:
     """Start it by exec: nothing of this process stays in it, and it is nobody's child for long."""
     code = _CODE.format(package=__name__.partition(".")[0])
-    argv = [sys.executable, "-I", "-S", "-c", code, root(), paths.run, path]
+    argv = [sys.executable, "-I", "-S", "-c", code, root(), paths.run, where]
     null = (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDWR, 0)
     error_path = os.path.join(paths.run, "zygote.error")
     stderr = (os.POSIX_SPAWN_OPEN, 2, error_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -108,11 +112,11 @@ def _start(paths: Paths, path: str) -> None:
         )
 
 
-def _retire(paths: Paths, path: str) -> None:
+def _retire(paths: Paths, where: str) -> None:
     """Take the name of other versions' zygotes: they end by themselves; their monitors stay."""
     for entry in os.listdir(paths.run):
         other = os.path.join(paths.run, entry)
-        if entry.startswith("zygote-") and entry.endswith(".sock") and other != path:
+        if entry.startswith("zygote-") and entry.endswith(".sock") and other != where:
             try:
                 os.unlink(other)
             except FileNotFoundError:

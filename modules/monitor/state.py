@@ -47,6 +47,11 @@ class State:
     error: str = ""
 
     @property
+    def watched(self) -> bool:
+        """Whether its monitor is there, in this boot."""
+        return self.boot_id == boot_id() and alive(self.monitor, self.monitor_start)
+
+    @property
     def ending(self) -> str:
         """How it ended, in words."""
         if self.error:

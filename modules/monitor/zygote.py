@@ -134,7 +134,10 @@ def _become_monitor(peer: socket.socket) -> None:
     syscalls.set_process_name("hostctl-monitor")
     peer.settimeout(_REQUEST_SECONDS)
     with peer, peer.makefile("rb") as stream:
-        request = json.loads(stream.readline(1 << 16))
+        line = stream.readline(1 << 16)
+        if not line:
+            return  # somebody looked whether a zygote listens
+        request = json.loads(line)
         paths, name = Paths(request["data"], request["run"]), request["name"]
         folder = paths.container_run(name)
         try:

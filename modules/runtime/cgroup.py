@@ -146,8 +146,9 @@ def prepare(path: str, resources: Resources, hierarchies: Hierarchies | None = N
             hint="mount -t cgroup2 none /sys/fs/cgroup",
             ref="no-cgroup",
         )
+    left_over = any(os.path.isdir(folder) for folder in cgroup.folders())
     make(cgroup)
-    if cgroup.processes():
+    if left_over:
         cgroup.kill()
     update(cgroup, resources)
     set_devices(cgroup, resources.get("devices"))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import select
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -66,8 +67,9 @@ class Container:
         self._handshake.close()
 
     def release(self) -> None:
-        """End whatever is left of it and remove its cgroup; the caller has reaped or will reap it."""
+        """End it and remove its cgroup. Its parent has to reap it."""
         self._handshake.close()
+        _kill(self.pidfd)
         for fd in self.sockets:
             os.close(fd)
         self.sockets = []
@@ -101,6 +103,7 @@ def create(
     cgroup_path: str,
     stdio: Sequence[int],
     network: Network | None = None,
+    sibling: bool = False,
 ) -> Container:
     """Make the container; its first process then waits for `start`.
 
@@ -108,6 +111,7 @@ def create(
         bundle: the folder of config.json: relative paths in it start there.
         cgroup_path: relative to each hierarchy's root.
         stdio: three descriptors.
+        sibling: make it a child of the caller's parent, which reaps it also where this fails.
     Raises:
         RuntimeFailure: whatever failed, on either side; nothing is left then.
     """
@@ -118,7 +122,7 @@ def create(
     pid = 0
     try:
         # One clone into all namespaces at once: half the time of unshare and a second fork.
-        pid = namespaces.clone(plan.namespaces)
+        pid = namespaces.clone(plan.namespaces, sibling=sibling)
         if pid == 0:
             _first_process(plan, stdio, links, made, handshake)
         handshake.parent()
@@ -134,14 +138,28 @@ def create(
     except BaseException as error:
         handshake.close()
         if pid:
-            os.kill(pid, 9)
-            os.waitpid(pid, 0)
+            pidfd = sys.pidfd_open(pid)
+            _kill(pidfd)
+            os.close(pidfd)
+            if not sibling:
+                os.waitpid(pid, 0)
         cgroup.release(made)
         if isinstance(error, OSError):
             raise revive(describe(error)) from error
         raise
     finally:
         namespaces.release(plan.namespaces)
+
+
+def _kill(pidfd: int) -> None:
+    """End the first process, and with it all of its pid namespace; returns when it has ended."""
+    try:
+        sys.pidfd_send_signal(pidfd, 9)
+    except ProcessLookupError:
+        return
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    poll.poll(5000)
 
 
 def _first_process(

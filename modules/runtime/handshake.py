@@ -52,6 +52,13 @@ class Handshake:
             _fail(message)
         return fds
 
+    def receive(self) -> tuple[str, list[int]]:
+        """Wait for any word, and its descriptors. Raises what the other side failed with."""
+        message, fds = self._receive()
+        if message is None or "word" not in message:
+            _fail(message)
+        return str(message["word"]), fds
+
     def expect_end(self) -> None:
         """Wait for the other side to execute its program. Raises what it failed with."""
         message, _ = self._receive()

@@ -69,14 +69,16 @@ def prepare(config: Config) -> Namespaces:
     return Namespaces(frozenset(new), joined)
 
 
-def clone(namespaces: Namespaces) -> int:
+def clone(namespaces: Namespaces, *, sibling: bool = False) -> int:
     """Fork into the new namespaces: the child's pid, or 0 in the child.
+
+    With `sibling` the caller's own parent becomes the parent, and has to reap it.
 
     The cgroup namespace is not among them: its root is the cgroup in which it is made, so the child
     makes it (`enter_cgroup`) once the parent has moved it. A pid namespace can only be joined for
     children, hence the parent's detour through it.
     """
-    flags = 0
+    flags = syscalls.CLONE_PARENT if sibling else 0
     for kind in namespaces.new - {"cgroup"}:
         flags |= KINDS[kind][0]
     pid_namespace = namespaces.joined.get("pid")
