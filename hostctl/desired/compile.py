@@ -39,16 +39,16 @@ class CompiledPlay:
 
     Attributes:
         hosts: all hosts of the play, in order.
-        batches: the same in the groups of `serial`: one after another.
-        programs: by host name.
+        programs: what each is told, by host name.
+        batches: the programs in the groups of `serial`: one group after another.
     """
 
     name: str
     project: str
     play: Play
     hosts: list[InventoryHost]
-    batches: list[list[InventoryHost]]
     programs: dict[str, HostProgram] = field(default_factory=dict)
+    batches: list[list[HostProgram]] = field(default_factory=list)
 
 
 @dataclass
@@ -94,7 +94,9 @@ def compile_playbook(
     Raises:
         PlaybookErrors: everything that is wrong with it, at once.
     """
-    compiler = _Compiler(Path(path), inventory, Tags.of(tags, skip_tags), dict(extra_vars or {}), prune)
+    compiler = _Compiler(
+        Path(path), inventory, Tags.of(tags, skip_tags), dict(extra_vars or {}), prune
+    )
     try:
         return compiler.program(limit)
     except PlaybookErrors:
@@ -146,23 +148,28 @@ class _Compiler:
 
     def _play(self, play: Play, chosen: set[str]) -> CompiledPlay:
         hosts = [host for host in self._hosts(play) if host.name in chosen]
-        compiled = CompiledPlay(play.name, play.project, play, hosts, batches(hosts, play.serial))
+        groups = batches(hosts, play.serial)
+        compiled = CompiledPlay(play.name, play.project, play, hosts)
         files = self._vars_files(play)
         tasks = [task for task in play.tasks if self.tags.wants((*play.tags, *task.tags))]
         graph = GraphLowering(play, self.engine, self.kinds, self.content)
         wanted = not graph.empty and self.tags.wants(play.tags)
         # what holds no template is the same on all hosts: rendered once
-        shared: dict[int, Rendered | None] = {id(task): None for task in tasks if _is_static(task, play)}
+        shared: dict[int, Rendered | None] = {
+            id(task): None for task in tasks if _is_static(task, play)
+        }
         for host in hosts:
             compiled.programs[host.name] = self._host_program(
-                host, compiled, tasks, graph if wanted else None, files, shared
+                host, compiled, groups, tasks, graph if wanted else None, files, shared
             )
+        compiled.batches = [[compiled.programs[host.name] for host in group] for group in groups]
         return compiled
 
     def _host_program(
         self,
         host: InventoryHost,
         compiled: CompiledPlay,
+        groups: list[list[InventoryHost]],
         tasks: list[Task],
         graph: GraphLowering | None,
         files: list[dict[str, Any]],
@@ -170,8 +177,12 @@ class _Compiler:
     ) -> HostProgram:
         play = compiled.play
         names = [one.name for one in compiled.hosts]
-        batch = next(([one.name for one in group] for group in compiled.batches if host in group), names)
-        magic = {"ansible_play_hosts": names, "ansible_play_hosts_all": names, "ansible_play_batch": batch}
+        batch = next(([one.name for one in group] for group in groups if host in group), names)
+        magic: dict[str, Any] = {
+            "ansible_play_hosts": names,
+            "ansible_play_hosts_all": names,
+            "ansible_play_batch": batch,
+        }
         magic.update(ansible_play_name=play.name, play_hosts=names, ansible_check_mode=False)
 
         def scope() -> Scope:
@@ -209,7 +220,12 @@ class _Compiler:
 
     def _connection(self, host: InventoryHost, play: Play) -> dict[str, Any]:
         inventory_scope = scope_for(
-            host.name, self.inventory, self.engine, HostState(facts={}), extra=self.extra, play=play.vars
+            host.name,
+            self.inventory,
+            self.engine,
+            HostState(facts={}),
+            extra=self.extra,
+            play=play.vars,
         )
         try:
             found = connection_variables(host.name, self.inventory, self.engine, inventory_scope)
@@ -218,7 +234,10 @@ class _Compiler:
             return {}
         except (Deferred, UnknownResult):
             return {}
-        return {**{key: value for key, value in play.connection.items() if key not in found}, **found}
+        return {
+            **{key: value for key, value in play.connection.items() if key not in found},
+            **found,
+        }
 
     def _hosts(self, play: Play) -> list[InventoryHost]:
         if not play.hosts:
@@ -246,7 +265,9 @@ class _Compiler:
                 name = str(self.engine.text(scope, raw, place)) if is_template(raw) else str(raw)
                 path = self.engine.find(name, "vars")
                 if path is None:
-                    self.errors.add(f"cannot find the variables {name}", where=place, ref="file-missing")
+                    self.errors.add(
+                        f"cannot find the variables {name}", where=place, ref="file-missing"
+                    )
                     continue
                 out.append(read_variables(os.fspath(path)))
             except HostctlError as error:
@@ -257,7 +278,9 @@ class _Compiler:
         """Keys of every task and section, also of those that have to wait or are not for any host."""
         for task in (*play.tasks, *play.handlers):
             if task.kind not in LOCAL:
-                check_keys(self.kinds.spec(task.kind), task.kind, task.args, task.args_where, self.errors)
+                check_keys(
+                    self.kinds.spec(task.kind), task.kind, task.args, task.args_where, self.errors
+                )
             if task.become is False and play.become:
                 self.errors.add(
                     "not supported yet: become: false in a play that becomes",
@@ -269,7 +292,9 @@ class _Compiler:
         for handler in play.handlers:
             if handler.name in seen:
                 self.errors.add(
-                    f"cannot use the handler {handler.name} twice", where=handler.where, ref="handler-twice"
+                    f"cannot use the handler {handler.name} twice",
+                    where=handler.where,
+                    ref="handler-twice",
                 )
             seen[handler.name] = handler
 
@@ -309,7 +334,15 @@ def batches(hosts: list[InventoryHost], serial: tuple[Any, ...]) -> list[list[In
 
 def _is_static(task: Task, play: Play) -> bool:
     plain = all(isinstance(condition, bool) for condition in task.when)
-    parts = (task.args, task.loop, task.name, task.label, list(task.notify), task.ignore_errors, task.no_log)
+    parts = (
+        task.args,
+        task.loop,
+        task.name,
+        task.label,
+        list(task.notify),
+        task.ignore_errors,
+        task.no_log,
+    )
     return (
         plain
         and task.kind != "template"

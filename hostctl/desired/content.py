@@ -82,7 +82,9 @@ class Content:
         if key not in self._archives:
             names = self._folder(path) if path.is_dir() else self._tar(path)
             if "index.json" not in names and "manifest.json" not in names:
-                raise ValueError("it holds neither index.json (OCI layout) nor manifest.json (docker save)")
+                raise ValueError(
+                    "it holds neither index.json (OCI layout) nor manifest.json (docker save)"
+                )
             self._archives[key] = names
         return self._archives[key]
 
@@ -110,7 +112,9 @@ class Content:
                         part = Part(os.fspath(path), member.offset_data, member.size)
                         out[name] = self.add_part(part, known[1] if known else "")
                     elif member.issym():
-                        links[name] = os.path.normpath(os.path.join(os.path.dirname(name), member.linkname))
+                        links[name] = os.path.normpath(
+                            os.path.join(os.path.dirname(name), member.linkname)
+                        )
                     elif member.islnk():
                         links[name] = os.path.normpath(member.linkname)
         except tarfile.TarError as error:
@@ -157,7 +161,12 @@ def fill(
         return None
     if text is not None:
         if kind == "template":
-            errors.add("cannot use the key 'content' in template", where=place.key(raw, "content"), hint="use copy", ref="unknown-key")
+            errors.add(
+                "cannot use the key 'content' in template",
+                where=place.key(raw, "content"),
+                hint="use copy",
+                ref="unknown-key",
+            )
             return None
         data["digest"] = content.add(_as_bytes(text))
         return data
@@ -173,7 +182,9 @@ def fill(
         )
         return None
     if path.is_dir():
-        errors.add(f"not supported yet: {kind} of a folder ({src})", where=where, ref="not-supported")
+        errors.add(
+            f"not supported yet: {kind} of a folder ({src})", where=where, ref="not-supported"
+        )
         return None
     if isinstance(data.get("dest"), str) and data["dest"].endswith("/"):
         name = path.name.removesuffix(".j2") if kind == "template" else path.name
@@ -184,7 +195,11 @@ def fill(
         else:
             data["digest"] = content.file(path)
     except OSError as error:
-        errors.add(f"cannot read {src}: {(error.strerror or '').lower()}", where=where, ref="file-unreadable")
+        errors.add(
+            f"cannot read {src}: {(error.strerror or '').lower()}",
+            where=where,
+            ref="file-unreadable",
+        )
         return None
     return data
 

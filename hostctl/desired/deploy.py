@@ -12,7 +12,15 @@ from ..playbook.errors import Collector, did_you_mean
 from ..yaml import Place
 
 _LIMITS = {"cpus": "cpus", "memory": "mem_limit", "pids": "pids_limit"}
-_LATER = ("update_config", "rollback_config", "restart_policy", "placement", "endpoint_mode", "labels", "job")
+_LATER = (
+    "update_config",
+    "rollback_config",
+    "restart_policy",
+    "placement",
+    "endpoint_mode",
+    "labels",
+    "job",
+)
 
 
 @dataclass(frozen=True)
@@ -49,7 +57,12 @@ def read_deploy(value: Any, place: Place, raw: Any, errors: Collector) -> Deploy
             errors.add(f"not supported yet: deploy.{key}", where=at, ref="not-supported")
         elif key not in ("replicas", "resources", "mode"):
             known = ("replicas", "resources")
-            errors.add(f"cannot use the key {key!r} in deploy", where=at, hint=did_you_mean(key, known), ref="unknown-key")
+            errors.add(
+                f"cannot use the key {key!r} in deploy",
+                where=at,
+                hint=did_you_mean(key, known),
+                ref="unknown-key",
+            )
     replicas = value.get("replicas", 1)
     if isinstance(replicas, str) and replicas.isdigit():
         replicas = int(replicas)
@@ -73,7 +86,9 @@ def _limits(resources: Any, place: Place, written: Any, errors: Collector) -> di
     for key in resources:
         where = place.walk(written, ["resources", key], name=True)
         if key == "reservations":
-            errors.add("not supported yet: deploy.resources.reservations", where=where, ref="not-supported")
+            errors.add(
+                "not supported yet: deploy.resources.reservations", where=where, ref="not-supported"
+            )
         elif key != "limits":
             errors.add(
                 f"cannot use the key {key!r} in deploy.resources",
@@ -99,7 +114,9 @@ def _limits(resources: Any, place: Place, written: Any, errors: Collector) -> di
         try:
             out[_LIMITS[key]] = _limit(key, value)
         except ValueError as error:
-            errors.add(f"cannot use deploy.resources.limits.{key}: {error}", where=where, ref="wrong-type")
+            errors.add(
+                f"cannot use deploy.resources.limits.{key}: {error}", where=where, ref="wrong-type"
+            )
     return out
 
 

@@ -49,7 +49,9 @@ def required(cls: type[Any]) -> tuple[str, ...]:
     """Names of the fields without a default."""
     missing = dataclasses.MISSING
     return tuple(
-        field.name for field in dataclasses.fields(cls) if field.default is missing and field.default_factory is missing
+        field.name
+        for field in dataclasses.fields(cls)
+        if field.default is missing and field.default_factory is missing
     )
 
 

@@ -79,7 +79,11 @@ class GraphLowering:
                 check_keys(cls, kind, body, place, errors, EXTRA_KEYS[kind])
                 for name in _INTERNAL.get(kind, ()):
                     if name in body:
-                        hint = "use container_name" if (kind, name) == ("container", "name") else "leave it out"
+                        hint = (
+                            "use container_name"
+                            if (kind, name) == ("container", "name")
+                            else "leave it out"
+                        )
                         errors.add(
                             f"cannot use the key {name!r} in {kind}: hostctl sets it",
                             where=place.key(body, name, name=True),
@@ -106,7 +110,9 @@ class GraphLowering:
         drafts += self._named("volumes", scope, names.volumes, errors)
         services: list[Service] = []
         for entry in self._entries("containers", scope, errors, drafts):
-            service = Service.read(entry.key, entry.body, entry.raw, entry.place, self.kinds.spec("container"), errors)
+            service = Service.read(
+                entry.key, entry.body, entry.raw, entry.place, self.kinds.spec("container"), errors
+            )
             if service is not None:
                 services.append(service)
         made = lower_services(
@@ -138,7 +144,9 @@ class GraphLowering:
             skip=f"may change: {name} is known after apply",
             maybe=True,
         )
-        prefix = {"container": f"{self.play.project}-", "image": ""}.get(kind, f"{self.play.project}_")
+        prefix = {"container": f"{self.play.project}-", "image": ""}.get(
+            kind, f"{self.play.project}_"
+        )
         return Draft(kind, prefix + key, resource, unknown=True)
 
     def _images(self, scope: Scope, names: Names, errors: Collector) -> list[Draft]:
@@ -153,7 +161,9 @@ class GraphLowering:
                 continue
             data, digests = found
             names.images[entry.key] = data.get("pull") or entry.key
-            spec = validate(cls, "image", data, entry.place, entry.raw, errors, f"the image {entry.key}")
+            spec = validate(
+                cls, "image", data, entry.place, entry.raw, errors, f"the image {entry.key}"
+            )
             if spec is not None:
                 drafts.append(_draft("image", entry.key, spec, entry.place, digests=digests))
         return drafts
@@ -167,7 +177,11 @@ class GraphLowering:
         for entry in self._entries(section, scope, errors, drafts):
             body = {} if entry.body is None else entry.body
             if not isinstance(body, dict):
-                errors.add(f"cannot use the {kind} {entry.key}: it is no map", where=entry.place, ref="wrong-type")
+                errors.add(
+                    f"cannot use the {kind} {entry.key}: it is no map",
+                    where=entry.place,
+                    ref="wrong-type",
+                )
                 continue
             data = {key: value for key, value in body.items() if value is not None}
             external = data.get("external") in (True, "true", "yes")
@@ -184,7 +198,9 @@ class GraphLowering:
                 continue
             names[entry.key] = str(data["name"])
             label = f"the {kind} {entry.key}"
-            spec = validate(self.kinds.spec(kind), kind, data, entry.place, entry.raw, errors, label)
+            spec = validate(
+                self.kinds.spec(kind), kind, data, entry.place, entry.raw, errors, label
+            )
             if spec is not None:
                 drafts.append(_draft(kind, str(data["name"]), spec, entry.place))
         return drafts

@@ -12,7 +12,13 @@ from .names import full_image
 
 
 def image_data(
-    name: str, body: Any, raw: Any, place: Place, engine: Engine, content: Content, errors: Collector
+    name: str,
+    body: Any,
+    raw: Any,
+    place: Place,
+    engine: Engine,
+    content: Content,
+    errors: Collector,
 ) -> tuple[dict[str, Any], tuple[str, ...]] | None:
     """The fields of an image's spec from what is written under its name, and the digests of its archive."""
     if body is None:
@@ -20,7 +26,9 @@ def image_data(
     elif isinstance(body, str):
         data = {"pull": body}
     elif isinstance(body, dict):
-        data = {key: value for key, value in body.items() if value is not None or key == "bootstrap"}
+        data = {
+            key: value for key, value in body.items() if value is not None or key == "bootstrap"
+        }
     else:
         errors.add(f"cannot use the image {name}: it is no map", where=place, ref="wrong-type")
         return None
@@ -36,7 +44,9 @@ def image_data(
         data["bootstrap"] = {}
     data["name"] = name
     if "archive" in data:
-        names = _archive(str(data.pop("archive")), place.key(raw, "archive"), engine, content, errors)
+        names = _archive(
+            str(data.pop("archive")), place.key(raw, "archive"), engine, content, errors
+        )
         if names is None:
             return None
         data["content"] = names

@@ -61,7 +61,9 @@ def _debug(task: Task, args: dict[str, Any], scope: Scope, engine: Engine) -> st
 
     if "var" in args:
         name = str(task.args["var"])
-        value = engine.value(scope, name if is_template(name) else f"{{{{ {name} }}}}", task.args_where)
+        value = engine.value(
+            scope, name if is_template(name) else f"{{{{ {name} }}}}", task.args_where
+        )
         return f"{name}: {value if isinstance(value, str) else to_nice_json(value)}"
     message = args.get("msg", "Hello world!")
     return message if isinstance(message, str) else to_nice_json(message)
@@ -81,5 +83,7 @@ def _assert(task: Task, args: dict[str, Any], scope: Scope, engine: Engine) -> A
 
 def _fail(task: Task, message: str) -> None:
     raise HostctlError(
-        f"cannot go on: {message}", where=str(task.where), ref="assertion" if task.kind == "assert" else "fail"
+        f"cannot go on: {message}",
+        where=str(task.where),
+        ref="assertion" if task.kind == "assert" else "fail",
     )

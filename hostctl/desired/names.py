@@ -17,7 +17,7 @@ def full_image(reference: str) -> str:
         ValueError: it is no reference.
     """
     head, at, digest = reference.partition("@")
-    first, slash, rest = head.partition("/")
+    first, slash, _ = head.partition("/")
     if not slash or not ("." in first or ":" in first or first == "localhost"):
         head = f"docker.io/{head}" if slash else f"docker.io/library/{head}"
     last = head.rsplit("/", 1)[-1]
@@ -25,7 +25,11 @@ def full_image(reference: str) -> str:
         head += ":latest"
     domain, _, path = head.partition("/")
     match = _REFERENCE.match(f"{path}{at}{digest}")
-    if not match or not path or path != path.lower() and path.split(":")[0] != path.split(":")[0].lower():
+    if (
+        not match
+        or not path
+        or (path != path.lower() and path.split(":")[0] != path.split(":")[0].lower())
+    ):
         raise ValueError(f"{reference!r} is no name of an image")
     return f"{domain}/{path}{at}{digest}"
 

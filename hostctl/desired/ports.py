@@ -16,7 +16,9 @@ _ANY = ("", "0.0.0.0", "::")
 def choose_ports(ports: tuple[Any, ...], number: int) -> tuple[Any, ...]:
     """The ports of the replica with this number (from 1): of a range it takes the port at its place."""
     return tuple(
-        replace(port, published=port.published + number - 1, published_end=0) if port.published_end else port
+        replace(port, published=port.published + number - 1, published_end=0)
+        if port.published_end
+        else port
         for port in ports
     )
 

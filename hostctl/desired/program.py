@@ -76,6 +76,11 @@ class HostProgram:
         self._digests: dict[str, tuple[str, ...]] = {}
         self._cursor = 0
 
+    @property
+    def name(self) -> str:
+        """The host's name."""
+        return self.host.name
+
     # before any host is touched
 
     def trial(self, errors: Collector) -> None:
@@ -133,7 +138,11 @@ class HostProgram:
         Raises:
             PlaybookErrors: what shows only with the host's facts.
         """
-        return {"type": "document", "document": document_to_json(self.document()), "credentials": self.credentials}
+        return {
+            "type": "document",
+            "document": document_to_json(self.document()),
+            "credentials": self.credentials,
+        }
 
     def blob(self, digest: str) -> bytes:
         """The bytes of a content blob."""
@@ -159,12 +168,17 @@ class HostProgram:
         result = result_of(frame.get("result", {}), variable or task.title)
         known = {**final, **({task.register: result} if task.register else {})}
         scope = (self._scope.child(task.vars) if task.vars else self._scope).child({}, known)
-        changed, failed = bool(result.get("changed", bool(result.unknown))), bool(result.get("failed", False))
+        changed, failed = (
+            bool(result.get("changed", bool(result.unknown))),
+            bool(result.get("failed", False)),
+        )
         message = ""
         try:
             if task.failed_when is not None:
                 failed = self._all(task, "failed_when", task.failed_when, scope)
-                message = f"failed_when: {', '.join(str(c) for c in task.failed_when)}" if failed else ""
+                message = (
+                    f"failed_when: {', '.join(str(c) for c in task.failed_when)}" if failed else ""
+                )
             if task.changed_when is not None:
                 changed = self._all(task, "changed_when", task.changed_when, scope)
         except UnknownResult:
@@ -175,7 +189,13 @@ class HostProgram:
         if registration is not None and name in registration.ids:
             registration.results.setdefault(name, result).update(changed=changed, failed=failed)
             self._settle(variable)
-        return {"type": "verdict", "id": name, "changed": changed, "failed": failed, "message": message}
+        return {
+            "type": "verdict",
+            "id": name,
+            "changed": changed,
+            "failed": failed,
+            "message": message,
+        }
 
     def next(self) -> dict[str, Any]:
         """The next `tasks` frame, after a `batch`."""
@@ -195,7 +215,9 @@ class HostProgram:
         }
 
     def _all(self, task: Task, key: str, conditions: tuple[Any, ...], scope: Scope) -> bool:
-        return all(self._renderer.engine.condition(scope, one, task.place(key)) for one in conditions)
+        return all(
+            self._renderer.engine.condition(scope, one, task.place(key)) for one in conditions
+        )
 
     def _settle(self, variable: str) -> None:
         registration = self._waiting.get(variable)
@@ -215,7 +237,9 @@ class HostProgram:
             step = self._steps[self._cursor]
             try:
                 if self._cursor not in self._ready:
-                    self._ready[self._cursor] = self._render(self._cursor, step, errors, trial=False)
+                    self._ready[self._cursor] = self._render(
+                        self._cursor, step, errors, trial=False
+                    )
             except Deferred as waits:
                 if self._cursor == start and not self._waiting:
                     raise HostctlError(
@@ -268,7 +292,9 @@ class HostProgram:
         self._handlers = left
         return sent, bool(left)
 
-    def _render(self, index: int, step: Task | Graph, errors: Collector, *, trial: bool) -> tuple[Resource, ...]:
+    def _render(
+        self, index: int, step: Task | Graph, errors: Collector, *, trial: bool
+    ) -> tuple[Resource, ...]:
         if not isinstance(step, Task):
             return self._identified(step(self._scope, errors), graph=True)
         rendered = self._shared.get(id(step))
@@ -300,7 +326,9 @@ class HostProgram:
             self._scope = self._make_scope()
 
     def _register(self, task: Task, rendered: Rendered, ids: list[str]) -> Registration:
-        registration = Registration(task, ids, [draft.item for draft in rendered.drafts], rendered.looped)
+        registration = Registration(
+            task, ids, [draft.item for draft in rendered.drafts], rendered.looped
+        )
         for name, draft in zip(ids, rendered.drafts, strict=True):
             if draft.unknown:
                 self._unknown.add(name)
@@ -320,7 +348,10 @@ class HostProgram:
             self._digests[name] = draft.digests
             out.append(replace(draft.resource, id=name))
         if graph:
-            out = [replace(one, needs=tuple(renamed.get(need, need) for need in one.needs)) for one in out]
+            out = [
+                replace(one, needs=tuple(renamed.get(need, need) for need in one.needs))
+                for one in out
+            ]
         return tuple(out)
 
     def _sizes(self, resources: list[Resource], handlers: list[Resource]) -> dict[str, int]:

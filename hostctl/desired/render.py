@@ -32,7 +32,9 @@ class Renderer:
         self.kinds = kinds
         self.content = content
 
-    def task(self, task: Task, play: Play, scope: Scope, errors: Collector, acts: local.Acts) -> Rendered:
+    def task(
+        self, task: Task, play: Play, scope: Scope, errors: Collector, acts: local.Acts
+    ) -> Rendered:
         """The task's resources, or its act on the controller.
 
         Raises:
@@ -73,11 +75,16 @@ class Renderer:
         items = self.engine.value(scope, task.loop, place)
         if isinstance(items, dict):
             raise TemplateError(
-                "cannot loop over a map", place=place, hint="use the filter dict2items", ref="loop-type"
+                "cannot loop over a map",
+                place=place,
+                hint="use the filter dict2items",
+                ref="loop-type",
             )
         if not isinstance(items, (list, tuple)):
             shown = type(items).__name__
-            raise TemplateError(f"cannot loop over this {shown}: it is no list", place=place, ref="loop-type")
+            raise TemplateError(
+                f"cannot loop over this {shown}: it is no list", place=place, ref="loop-type"
+            )
         for index, item in enumerate(items):
             final = {task.loop_var: item, "ansible_loop_var": task.loop_var}
             if task.index_var:
@@ -98,7 +105,13 @@ class Renderer:
         return True, "", unknown
 
     def _one(
-        self, task: Task, play: Play, scope: Scope, final: dict[str, Any], item: Any, errors: Collector
+        self,
+        task: Task,
+        play: Play,
+        scope: Scope,
+        final: dict[str, Any],
+        item: Any,
+        errors: Collector,
     ) -> list[Draft]:
         do, condition, unknown = self._when(task, scope)
         resource = self._frame(task, play, scope, item, errors)
@@ -116,7 +129,14 @@ class Renderer:
                 }
             if task.kind in CONTENT_KINDS:
                 filled = fill(
-                    task.kind, data, task.args, task.args_where, scope, self.engine, self.content, errors
+                    task.kind,
+                    data,
+                    task.args,
+                    task.args_where,
+                    scope,
+                    self.engine,
+                    self.content,
+                    errors,
                 )
                 if filled is None:
                     return []
@@ -129,10 +149,14 @@ class Renderer:
         made = replace(resource, spec=encode(spec), maybe=bool(unknown))
         digest = data.get("digest", "") if task.kind in CONTENT_KINDS else ""
         return [
-            Draft(task.kind, key_of(spec), made, (digest,) if digest else (), final=final, item=item)
+            Draft(
+                task.kind, key_of(spec), made, (digest,) if digest else (), final=final, item=item
+            )
         ]
 
-    def _frame(self, task: Task, play: Play, scope: Scope, item: Any, errors: Collector) -> Resource:
+    def _frame(
+        self, task: Task, play: Play, scope: Scope, item: Any, errors: Collector
+    ) -> Resource:
         """Everything of the resource that does not depend on the kind."""
         flag = self.engine.condition
         return Resource(
@@ -156,7 +180,11 @@ class Renderer:
             if is_template(name):
                 name = str(self.engine.text(scope, name, task.place("name")))
             if task.loop is not None and not task.no_log:
-                shown = self.engine.value(scope, task.label, task.where) if task.label is not None else item
+                shown = (
+                    self.engine.value(scope, task.label, task.where)
+                    if task.label is not None
+                    else item
+                )
                 label = f" (item={shown})" if len(str(shown)) <= 100 else ""
         except (TemplateError, Deferred, UnknownResult):
             pass
@@ -170,7 +198,9 @@ class Renderer:
             wanted = str(self.engine.text(scope, raw, place)) if is_template(raw) else raw
             found = [h.name for h in play.handlers if wanted == h.name or wanted in h.listen]
             if not found:
-                known = [name for handler in play.handlers for name in (handler.name, *handler.listen)]
+                known = [
+                    name for handler in play.handlers for name in (handler.name, *handler.listen)
+                ]
                 errors.add(
                     f"cannot notify {wanted}: there is no such handler",
                     where=place,
@@ -191,10 +221,18 @@ class Renderer:
                     return _key_text(tuple(value) if isinstance(value, list) else value)
                 except (TemplateError, Deferred, UnknownResult):
                     break
-        return re.sub(r"\s+", "-", task.title) + (f"-{item}" if isinstance(item, (str, int)) else "")
+        return re.sub(r"\s+", "-", task.title) + (
+            f"-{item}" if isinstance(item, (str, int)) else ""
+        )
 
     def _unknown(
-        self, task: Task, play: Play, scope: Scope, final: dict[str, Any], item: Any, unknown: UnknownResult
+        self,
+        task: Task,
+        play: Play,
+        scope: Scope,
+        final: dict[str, Any],
+        item: Any,
+        unknown: UnknownResult,
     ) -> Draft:
         """A task that depends on what is known only after apply: it is shown, and not looked at."""
         quiet = Collector()
@@ -204,7 +242,9 @@ class Renderer:
             maybe=True,
             verdict=False,
         )
-        return Draft(task.kind, self._key(task, scope, item), resource, final=final, item=item, unknown=True)
+        return Draft(
+            task.kind, self._key(task, scope, item), resource, final=final, item=item, unknown=True
+        )
 
 
 def key_of(spec: Any) -> str:
@@ -217,7 +257,11 @@ def key_of(spec: Any) -> str:
 
 def _key_text(value: Any) -> str:
     if isinstance(value, (tuple, list)):
-        return " ".join(str(one) for one in value) if len(value) < 6 else f"{value[0]}+{len(value) - 1}"
+        return (
+            " ".join(str(one) for one in value)
+            if len(value) < 6
+            else f"{value[0]}+{len(value) - 1}"
+        )
     text = " ".join(str(value).split())
     return text if len(text) <= 120 else text[:117] + "..."
 

@@ -39,9 +39,15 @@ class Service:
     ) -> Service | None:
         """Validate a service's body; None with the reasons in `errors`."""
         if not isinstance(body, dict):
-            errors.add(f"cannot use the container {key}: it is no map", where=place, ref="wrong-type")
+            errors.add(
+                f"cannot use the container {key}: it is no map", where=place, ref="wrong-type"
+            )
             return None
-        data = {name: value for name, value in body.items() if value is not None and not name.startswith("x-")}
+        data = {
+            name: value
+            for name, value in body.items()
+            if value is not None and not name.startswith("x-")
+        }
         container_name = data.pop("container_name", "")
         deploy = read_deploy(data.pop("deploy", None), place.key(raw, "deploy"), raw, errors)
         if "build" in data:
@@ -50,7 +56,9 @@ class Service:
         spec = validate(spec_type, "container", data, place, raw, errors, f"the container {key}")
         if spec is None or deploy is None:
             return None
-        return cls(key, deploy.fold(spec, place, raw, errors), deploy, str(container_name), raw, place)
+        return cls(
+            key, deploy.fold(spec, place, raw, errors), deploy, str(container_name), raw, place
+        )
 
     def at(self, *keys: Any) -> Place:
         return self.place.walk(self.raw, keys)
@@ -85,7 +93,7 @@ def lower_services(
     for service in services:
         if service.container_name and service.deploy.replicas > 1:
             errors.add(
-                f"cannot make {service.deploy.replicas} replicas of {service.key}: container_name forbids more than one",
+                f"cannot make {service.deploy.replicas} replicas of {service.key}: container_name allows one",
                 where=service.at("container_name"),
                 ref="replicas",
             )
@@ -137,7 +145,7 @@ class _Lowering:
                 volumes=volumes,
                 networks=tuple(_named(network, service.key, name) for network in networks),
                 ports=choose_ports(spec.ports, number),
-                depends_on=dict.fromkeys(depends, {}) if depends else {},
+                depends_on={one: {} for one in depends},
                 deploy={},
             )
             resource = Resource(
@@ -157,7 +165,9 @@ class _Lowering:
         try:
             full = full_image(reference)
         except ValueError as error:
-            self.errors.add(f"cannot use the image: {error}", where=self.service.at("image"), ref="image-name")
+            self.errors.add(
+                f"cannot use the image: {error}", where=self.service.at("image"), ref="image-name"
+            )
             return None
         self.out.images.setdefault(full, self.service.at("image"))
         return full
@@ -223,7 +233,9 @@ class _Lowering:
         out = []
         for index, network in enumerate(spec.networks):
             written = (self.service.raw or {}).get("networks")
-            place = self.service.at("networks", network.network if isinstance(written, dict) else index)
+            place = self.service.at(
+                "networks", network.network if isinstance(written, dict) else index
+            )
             key = network.network
             if key == "default" and key not in self.names.networks:
                 out.append(replace(network, network=self.default()))

@@ -18,7 +18,9 @@ class Tags:
         """From options that may hold commas."""
 
         def split(words: Iterable[str]) -> frozenset[str]:
-            return frozenset(part.strip() for word in words for part in word.split(",") if part.strip())
+            return frozenset(
+                part.strip() for word in words for part in word.split(",") if part.strip()
+            )
 
         return cls(split(only), split(skip))
 
@@ -46,6 +48,10 @@ class Tags:
             return False
         if "always" in own and "always" not in self.skip and "all" in self.skip:
             return run
-        if "all" in self.skip or ("tagged" in self.skip and own) or ("untagged" in self.skip and not own):
+        if (
+            "all" in self.skip
+            or ("tagged" in self.skip and own)
+            or ("untagged" in self.skip and not own)
+        ):
             return False
         return run

@@ -35,7 +35,12 @@ _MESSAGES = {
 
 
 def check_keys(
-    cls: type[Any], kind: str, args: dict[str, Any], place: Place, errors: Collector, extra: frozenset[str] = frozenset()
+    cls: type[Any],
+    kind: str,
+    args: dict[str, Any],
+    place: Place,
+    errors: Collector,
+    extra: frozenset[str] = frozenset(),
 ) -> bool:
     """Report keys that the spec does not have; what can be told without rendering anything."""
     names = field_names(cls)
@@ -52,13 +57,22 @@ def check_keys(
             errors.add(f"not supported yet: {key}", where=where, ref="not-supported")
         else:
             errors.add(
-                f"cannot use the key {key!r} in {kind}", where=where, hint=did_you_mean(str(key), known), ref="unknown-key"
+                f"cannot use the key {key!r} in {kind}",
+                where=where,
+                hint=did_you_mean(str(key), known),
+                ref="unknown-key",
             )
     return good
 
 
 def validate(
-    cls: type[Any], kind: str, data: dict[str, Any], place: Place, raw: Any, errors: Collector, label: str = ""
+    cls: type[Any],
+    kind: str,
+    data: dict[str, Any],
+    place: Place,
+    raw: Any,
+    errors: Collector,
+    label: str = "",
 ) -> Any:
     """The spec, or None with the reasons in `errors`.
 
@@ -92,7 +106,7 @@ def _with_pydantic(
         return adapter(cls).validate_python(data)
     except ValidationError as found:
         for error in found.errors(include_url=False):
-            _report(cls, error, what, place, raw, errors)
+            _report(cls, dict(error), what, place, raw, errors)
         return None
 
 
@@ -101,7 +115,7 @@ def adapter(cls: type[Any]) -> Any:
     if cls not in _adapters:
         from pydantic import ConfigDict, TypeAdapter
 
-        cls.__pydantic_config__ = ConfigDict(extra="forbid", coerce_numbers_to_str=True)  # type: ignore[attr-defined]
+        cls.__pydantic_config__ = ConfigDict(extra="forbid", coerce_numbers_to_str=True)
         _adapters[cls] = TypeAdapter(cls)
     return _adapters[cls]
 
@@ -109,7 +123,11 @@ def adapter(cls: type[Any]) -> Any:
 def _report(
     cls: type[Any], error: dict[str, Any], what: str, place: Place, raw: Any, errors: Collector
 ) -> None:
-    loc = [part for part in error["loc"] if not (isinstance(part, str) and part.startswith(("function-", "nullable")))]
+    loc = [
+        part
+        for part in error["loc"]
+        if not (isinstance(part, str) and part.startswith(("function-", "nullable")))
+    ]
     kind = error["type"]
     hint = ""
     cause = error.get("ctx", {}).get("error")
@@ -121,7 +139,10 @@ def _report(
     shown = _shown(error.get("input"))
     if kind == "unexpected_keyword_argument":
         known = _siblings(cls, loc)
-        message, hint = f"cannot use the key {loc[-1]!r} in {what}", did_you_mean(str(loc[-1]), known)
+        message, hint = (
+            f"cannot use the key {loc[-1]!r} in {what}",
+            did_you_mean(str(loc[-1]), known),
+        )
     elif kind == "missing":
         message = f"cannot use {_dotted(loc[:-1]) or what}: {loc[-1]} is missing"
     elif isinstance(cause, ValueError):
@@ -167,5 +188,11 @@ def _shown(value: Any) -> str:
         return "a map"
     if isinstance(value, (list, tuple)):
         return "a list"
-    text = "nothing" if value is None else str(value).lower() if isinstance(value, bool) else repr(value)
+    text = (
+        "nothing"
+        if value is None
+        else str(value).lower()
+        if isinstance(value, bool)
+        else repr(value)
+    )
     return text if len(text) <= 60 else text[:57] + "..."

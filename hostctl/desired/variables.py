@@ -51,7 +51,11 @@ def scope_for(
     magic: Mapping[str, Any] | None = None,
 ) -> Scope:
     """The scope of a host. Layers, most binding first: extra, learnt, (task), vars_files, play, facts, inventory."""
-    fixed = {**inventory.magic(name), "playbook_dir": os.path.abspath(engine.folder), **(magic or {})}
+    fixed = {
+        **inventory.magic(name),
+        "playbook_dir": os.path.abspath(engine.folder),
+        **(magic or {}),
+    }
     others: dict[str, Scope] = {}
 
     def other(host: str) -> Scope:
@@ -74,13 +78,20 @@ def scope_for(
 
 
 def connection_variables(
-    name: str, inventory: Inventory, engine: Engine, scope: Scope | None = None, extra: Mapping[str, Any] | None = None
+    name: str,
+    inventory: Inventory,
+    engine: Engine,
+    scope: Scope | None = None,
+    extra: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The rendered variables that say how to reach a host: `ansible_*` and `hostctl_*`."""
     scope = scope or scope_for(name, inventory, engine, HostState(facts={}), extra=extra)
     out: dict[str, Any] = {}
     for key in sorted(scope.names()):
-        if key.startswith(("ansible_", "hostctl_")) and key not in ("ansible_facts", "ansible_play_hosts"):
+        if key.startswith(("ansible_", "hostctl_")) and key not in (
+            "ansible_facts",
+            "ansible_play_hosts",
+        ):
             value = scope.get(key)
             if value is not MISSING:
                 out[key] = value

@@ -1,6 +1,6 @@
 """Runs on the controller: which hosts there are, in which groups, with which variables."""
 
-from .model import Group, Inventory, InventoryHost
 from .load import load_inventory
+from .model import Group, Inventory, InventoryHost
 
 __all__ = ["Group", "Inventory", "InventoryHost", "load_inventory"]

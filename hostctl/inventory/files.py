@@ -46,9 +46,9 @@ def _read_all(path: str) -> list[tuple[str, dict[str, Any]]]:
         out: list[tuple[str, dict[str, Any]]] = []
         for name in sorted(os.listdir(path)):
             below = os.path.join(path, name)
-            if not name.startswith(".") and not name.endswith("~"):
-                if os.path.isdir(below) or os.path.splitext(name)[1] in SUFFIXES:
-                    out += _read_all(below)
+            hidden = name.startswith(".") or name.endswith("~")
+            if not hidden and (os.path.isdir(below) or os.path.splitext(name)[1] in SUFFIXES):
+                out += _read_all(below)
         return out
     return [(path, read_variables(path))]
 

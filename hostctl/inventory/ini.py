@@ -28,7 +28,12 @@ def read_ini(file: str, text: str, inventory: Inventory, errors: Collector) -> N
             if not match or match[2] not in (None, "vars", "children", "hosts"):
                 known = ("vars", "children", "hosts")
                 hint = did_you_mean(match[2], known) if match else "write it as [group]"
-                errors.add(f"cannot use the section {line}", where=where, hint=hint, ref="inventory-section")
+                errors.add(
+                    f"cannot use the section {line}",
+                    where=where,
+                    hint=hint,
+                    ref="inventory-section",
+                )
                 group, part = "ungrouped", "nothing"
                 continue
             group, part = match[1].strip(), match[2] or "hosts"
@@ -40,7 +45,11 @@ def read_ini(file: str, text: str, inventory: Inventory, errors: Collector) -> N
         elif part == "vars":
             name, sign, value = line.partition("=")
             if not sign:
-                errors.add("cannot read the variable: write name=value", where=where, ref="inventory-variable")
+                errors.add(
+                    "cannot read the variable: write name=value",
+                    where=where,
+                    ref="inventory-variable",
+                )
             else:
                 inventory.groups[group].vars[name.strip()] = literal(value.strip())
     for parent, child, where in children:
@@ -53,7 +62,9 @@ def read_ini(file: str, text: str, inventory: Inventory, errors: Collector) -> N
             )
         elif parent == child or parent in (one.name for one in inventory._below(child)):
             errors.add(
-                f"cannot put the group {child} below {parent}: that is a loop", where=where, ref="group-loop"
+                f"cannot put the group {child} below {parent}: that is a loop",
+                where=where,
+                ref="group-loop",
             )
         else:
             inventory.add_child(parent, child)

@@ -81,7 +81,9 @@ def _read_top(value: Any, inventory: Inventory, errors: Collector, name: str) ->
         _read_group(str(group), body, inventory, errors, place.key(value, group))
 
 
-def _read_group(name: str, body: Any, inventory: Inventory, errors: Collector, place: Place) -> None:
+def _read_group(
+    name: str, body: Any, inventory: Inventory, errors: Collector, place: Place
+) -> None:
     group = inventory.add_group(name)
     if body is None:
         return
@@ -148,7 +150,9 @@ def _read_host(
         return
     if body is not None and not isinstance(body, Map):
         errors.add(
-            f"cannot read the host {written}: its variables are no map", where=place, ref="inventory-shape"
+            f"cannot read the host {written}: its variables are no map",
+            where=place,
+            ref="inventory-shape",
         )
         return
     for name in names:

@@ -29,7 +29,11 @@ class Kinds:
         )
         beside = folder / "modules" if folder else None
         self.user: dict[str, Path] = {}
-        if beside is not None and beside.is_dir() and beside.resolve() != Path(hostctl_host.__path__[0]).resolve():
+        if (
+            beside is not None
+            and beside.is_dir()
+            and beside.resolve() != Path(hostctl_host.__path__[0]).resolve()
+        ):
             self.user = {
                 path.stem: path
                 for path in sorted(beside.glob("*.py"))
@@ -42,10 +46,16 @@ class Kinds:
 
     def spec(self, kind: str) -> type[Any]:
         """The kind's `Spec` dataclass."""
-        module = self._user_module(kind) if kind in self.user else importlib.import_module(f"hostctl_host.{kind}")
+        module = (
+            self._user_module(kind)
+            if kind in self.user
+            else importlib.import_module(f"hostctl_host.{kind}")
+        )
         found = getattr(module, "Spec", None)
         if not isinstance(found, type):
-            raise HostctlError(f"cannot use the kind {kind}: it declares no Spec", ref="kind-without-spec")
+            raise HostctlError(
+                f"cannot use the kind {kind}: it declares no Spec", ref="kind-without-spec"
+            )
         return found
 
     def _user_module(self, kind: str) -> Any:
@@ -56,7 +66,9 @@ class Kinds:
             return loaded
         source = importlib.util.spec_from_file_location(name, path)
         if source is None or source.loader is None:
-            raise HostctlError(f"cannot load the kind {kind}", where=str(path), ref="kind-unloadable")
+            raise HostctlError(
+                f"cannot load the kind {kind}", where=str(path), ref="kind-unloadable"
+            )
         module = importlib.util.module_from_spec(source)
         sys.modules[name] = module
         try:
@@ -64,6 +76,8 @@ class Kinds:
         except Exception as error:
             del sys.modules[name]
             raise HostctlError(
-                f"cannot load the kind {kind}: {type(error).__name__}: {error}", where=str(path), ref="kind-unloadable"
+                f"cannot load the kind {kind}: {type(error).__name__}: {error}",
+                where=str(path),
+                ref="kind-unloadable",
             ) from error
         return module

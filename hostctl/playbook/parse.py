@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,10 @@ def parse_playbook(path: Path, kinds: frozenset[str], errors: Collector) -> Play
     """
     value = load_file(display(str(path)), errors)
     plays: list[Play] = []
-    if value is None or isinstance(value, Seq) and not value:
-        errors.add("cannot use the playbook: it is empty", where=display(str(path)), ref="playbook-empty")
+    if value is None or (isinstance(value, Seq) and not value):
+        errors.add(
+            "cannot use the playbook: it is empty", where=display(str(path)), ref="playbook-empty"
+        )
     elif isinstance(value, Map):
         errors.add(
             "cannot use the playbook: it is one map, not a list of plays",
@@ -39,14 +42,18 @@ def parse_playbook(path: Path, kinds: frozenset[str], errors: Collector) -> Play
         )
     elif not isinstance(value, Seq):
         errors.add(
-            "cannot use the playbook: it is no list of plays", where=Place(display(str(path)), 1, 1), ref="playbook-shape"
+            "cannot use the playbook: it is no list of plays",
+            where=Place(display(str(path)), 1, 1),
+            ref="playbook-shape",
         )
     else:
         root = Place(value.file, value.line, value.column)
         for index, item in enumerate(value):
             where = root.key(value, index)
             # one play is the usual case: its key paths then begin at the play's own keys
-            where = Place(where.file, where.line, where.column, "" if len(value) == 1 else f"plays[{index}]")
+            where = Place(
+                where.file, where.line, where.column, "" if len(value) == 1 else f"plays[{index}]"
+            )
             if isinstance(item, Map):
                 plays.append(_Parser(item, where, kinds, errors).play(path.stem))
             else:
@@ -89,7 +96,7 @@ class _Parser:
             serial=self.serial(),
             tags=words(data.get("tags")),
             vars=self.map("vars"),
-            vars_files=tuple(self.list("vars_files")),
+            vars_files=tuple(self.items("vars_files")),
             environment=self.map("environment"),
             connection=self.connection(),
             tasks=tasks,
@@ -135,7 +142,9 @@ class _Parser:
         found = as_bool(value)
         if found is None:
             self.errors.add(
-                f"cannot use {value!r} for {key}: it is true or false", where=self.at(key), ref="wrong-type"
+                f"cannot use {value!r} for {key}: it is true or false",
+                where=self.at(key),
+                ref="wrong-type",
             )
             return default
         return found
@@ -144,17 +153,25 @@ class _Parser:
         value = self.data.get(key)
         if value is None:
             return {}
-        if isinstance(value, Seq) and key in ("vars", "environment") and all(isinstance(v, Map) for v in value):
+        if (
+            isinstance(value, Seq)
+            and key in ("vars", "environment")
+            and all(isinstance(v, Map) for v in value)
+        ):
             merged: dict[str, Any] = {}
             for item in value:
                 merged.update(item)
             return merged
         if isinstance(value, Map):
             return value
-        self.errors.add(f"cannot use {key}: it is a map of names to values", where=self.at(key), ref="wrong-type")
+        self.errors.add(
+            f"cannot use {key}: it is a map of names to values",
+            where=self.at(key),
+            ref="wrong-type",
+        )
         return {}
 
-    def list(self, key: str) -> list[Any]:
+    def items(self, key: str) -> Sequence[Any]:
         value = self.data.get(key)
         if value is None:
             return []
@@ -170,7 +187,9 @@ class _Parser:
         steps = tuple(value) if isinstance(value, Seq) else () if value is None else (value,)
         for step in steps:
             good = isinstance(step, int) and step > 0 and not isinstance(step, bool)
-            if not good and not (isinstance(step, str) and re.fullmatch(r"\d+%?", step) and int(step.rstrip("%")) > 0):
+            if not good and not (
+                isinstance(step, str) and re.fullmatch(r"\d+%?", step) and int(step.rstrip("%")) > 0
+            ):
                 self.errors.add(
                     f"cannot use {step!r} for serial: a number of hosts or a percentage such as 25%",
                     where=self.at("serial"),
@@ -180,12 +199,16 @@ class _Parser:
         return steps
 
     def connection(self) -> dict[str, Any]:
-        names = {"remote_user": "ansible_user", "port": "ansible_port", "connection": "ansible_connection"}
+        names = {
+            "remote_user": "ansible_user",
+            "port": "ansible_port",
+            "connection": "ansible_connection",
+        }
         return {names[key]: self.data[key] for key in names if self.data.get(key) is not None}
 
     def tasks(self, section: str) -> list[Task]:
         out = []
-        items = self.list(section)
+        items = self.items(section)
         for index, item in enumerate(items):
             where = self.at(section, index)
             if not isinstance(item, Map):
@@ -203,7 +226,9 @@ class _Parser:
             for name, body in self.map(key).items():
                 if name in out[section]:
                     self.errors.add(
-                        f"cannot declare the container {name} twice", where=self.at(key, name), ref="declared-twice"
+                        f"cannot declare the container {name} twice",
+                        where=self.at(key, name),
+                        ref="declared-twice",
                     )
                 out[section][name] = body
         return out
@@ -213,11 +238,17 @@ def check_become(data: Map, where: Place, errors: Collector) -> None:
     """Only root by sudo for now."""
     user = data.get("become_user")
     if user not in (None, "root"):
-        errors.add(f"not supported yet: become_user {user}", where=where.key(data, "become_user"), ref="not-supported")
+        errors.add(
+            f"not supported yet: become_user {user}",
+            where=where.key(data, "become_user"),
+            ref="not-supported",
+        )
     method = data.get("become_method")
     if method not in (None, "sudo", "ansible.builtin.sudo"):
         errors.add(
-            f"not supported yet: become_method {method}", where=where.key(data, "become_method"), ref="not-supported"
+            f"not supported yet: become_method {method}",
+            where=where.key(data, "become_method"),
+            ref="not-supported",
         )
 
 

@@ -30,7 +30,11 @@ def parse_task(
     check_become(data, where, errors)
     kind, key = _kind(data, where, kinds, errors)
     loop = data.get("loop", data.get("with_items"))
-    if isinstance(loop, Seq) and "with_items" in data and any(isinstance(item, Seq) for item in loop):
+    if (
+        isinstance(loop, Seq)
+        and "with_items" in data
+        and any(isinstance(item, Seq) for item in loop)
+    ):
         errors.add(
             "not supported yet: with_items over nested lists",
             where=where.key(data, "with_items"),
@@ -48,13 +52,17 @@ def parse_task(
     for name in ("vars", "environment"):
         if data.get(name) is not None and not isinstance(data[name], Map):
             errors.add(
-                f"cannot use {name}: it is a map of names to values", where=where.key(data, name), ref="wrong-type"
+                f"cannot use {name}: it is a map of names to values",
+                where=where.key(data, name),
+                ref="wrong-type",
             )
             return None
     register = data.get("register", "")
     if not isinstance(register, str) or (register and not register.isidentifier()):
         errors.add(
-            f"cannot use {register!r} as a variable name", where=where.key(data, "register"), ref="variable-name"
+            f"cannot use {register!r} as a variable name",
+            where=where.key(data, "register"),
+            ref="variable-name",
         )
         register = ""
     if section == "handlers":
@@ -165,7 +173,11 @@ def _arguments(
         value = merged
     elif extra is not None:
         errors.add("cannot use args: it is a map", where=where.key(data, "args"), ref="wrong-type")
-    if kind == "command" and isinstance(data.get("environment"), Map) and "environment" not in value:
+    if (
+        kind == "command"
+        and isinstance(data.get("environment"), Map)
+        and "environment" not in value
+    ):
         merged = Map(value.file, value.line, value.column)
         merged.update(value)
         merged.marks.update(value.marks)
@@ -174,7 +186,9 @@ def _arguments(
         value = merged
     elif data.get("environment") is not None and kind != "command":
         errors.add(
-            f"not supported yet: environment of {kind}", where=where.key(data, "environment", name=True), ref="not-supported"
+            f"not supported yet: environment of {kind}",
+            where=where.key(data, "environment", name=True),
+            ref="not-supported",
         )
     return value
 
@@ -202,7 +216,12 @@ def _loop_control(data: Map, where: Place, errors: Collector) -> dict[str, Any]:
             errors.add(f"not supported yet: {key}", where=at, ref="not-supported")
         else:
             hint = did_you_mean(key, keys.LOOP_CONTROL)
-            errors.add(f"cannot use the key {key!r} in loop_control", where=at, hint=hint, ref="unknown-key")
+            errors.add(
+                f"cannot use the key {key!r} in loop_control",
+                where=at,
+                hint=hint,
+                ref="unknown-key",
+            )
     return control
 
 
@@ -211,7 +230,11 @@ def _check_handler(data: Map, where: Place, errors: Collector) -> None:
         errors.add("cannot use the handler: it has no name", where=where, ref="handler-name")
     for key in ("loop", "with_items", "register"):
         if key in data:
-            errors.add(f"not supported yet: {key} in a handler", where=where.key(data, key, name=True), ref="not-supported")
+            errors.add(
+                f"not supported yet: {key} in a handler",
+                where=where.key(data, key, name=True),
+                ref="not-supported",
+            )
 
 
 def _conditions(value: Any) -> tuple[Any, ...] | None:

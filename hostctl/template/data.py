@@ -18,7 +18,9 @@ def jsonable(value: Any) -> Any:
     return value
 
 
-def combine(first: Any, *others: Any, recursive: bool = False, list_merge: str = "replace") -> dict[Any, Any]:
+def combine(
+    first: Any, *others: Any, recursive: bool = False, list_merge: str = "replace"
+) -> dict[Any, Any]:
     """Maps merged, later ones winning; lists as `list_merge` says."""
     out = dict(first)
     for other in others:
@@ -27,7 +29,9 @@ def combine(first: Any, *others: Any, recursive: bool = False, list_merge: str =
     return out
 
 
-def _merge(first: Mapping[Any, Any], second: Mapping[Any, Any], recursive: bool, lists: str) -> dict[Any, Any]:
+def _merge(
+    first: Mapping[Any, Any], second: Mapping[Any, Any], recursive: bool, lists: str
+) -> dict[Any, Any]:
     if not isinstance(second, Mapping):
         raise ValueError(f"combine takes maps, not {type(second).__name__}")
     out = dict(first)
@@ -53,16 +57,22 @@ def _merge_lists(old: list[Any], new: list[Any], how: str) -> list[Any]:
         return [item for item in old if item not in new] + new
     if how == "prepend_rp":
         return new + [item for item in old if item not in new]
-    raise ValueError(f"{how!r} is no list_merge; replace, keep, append, prepend, append_rp or prepend_rp")
+    raise ValueError(
+        f"{how!r} is no list_merge; replace, keep, append, prepend, append_rp or prepend_rp"
+    )
 
 
-def dict2items(value: Mapping[Any, Any], key_name: str = "key", value_name: str = "value") -> list[Any]:
+def dict2items(
+    value: Mapping[Any, Any], key_name: str = "key", value_name: str = "value"
+) -> list[Any]:
     if not isinstance(value, Mapping):
         raise ValueError(f"dict2items takes a map, not {type(value).__name__}")
     return [{key_name: key, value_name: item} for key, item in value.items()]
 
 
-def items2dict(items: Sequence[Any], key_name: str = "key", value_name: str = "value") -> dict[Any, Any]:
+def items2dict(
+    items: Sequence[Any], key_name: str = "key", value_name: str = "value"
+) -> dict[Any, Any]:
     return {item[key_name]: item[value_name] for item in items}
 
 
@@ -118,8 +128,7 @@ def human_to_bytes(value: Any, default_unit: str | None = None, isbits: bool = F
     unit = (found[2] or default_unit or "").upper()
     if unit in ("", "B", "BYTES"):
         return round(float(found[1]))
-    wanted = "B" if not isbits else "B"
-    if unit[0] not in _SIZES or unit[1:] not in ("", wanted, "IB"):
+    if unit[0] not in _SIZES or unit[1:] not in ("", "B", "IB", "BIT" if isbits else "B"):
         raise ValueError(f"{value!r} has an unknown unit {found[2]!r}")
     return round(float(found[1]) * (1 << _SIZES[unit[0]]))
 
@@ -137,6 +146,14 @@ def to_nice_yaml(value: Any, indent: int = 4, **options: Any) -> str:
 def _dump(value: Any, options: dict[str, Any]) -> str:
     import yaml
 
-    known = ("default_flow_style", "indent", "sort_keys", "width", "explicit_start", "explicit_end", "allow_unicode")
+    known = (
+        "default_flow_style",
+        "indent",
+        "sort_keys",
+        "width",
+        "explicit_start",
+        "explicit_end",
+        "allow_unicode",
+    )
     chosen = {key: item for key, item in options.items() if key in known}
     return str(yaml.safe_dump(jsonable(value), **{"allow_unicode": True, **chosen}))

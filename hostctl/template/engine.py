@@ -136,15 +136,24 @@ class Engine:
             source = path.read_bytes().decode("utf-8")
         except UnicodeDecodeError as error:
             raise TemplateError(
-                "cannot render the template: not UTF-8", where=name, hint="use copy for it", ref="template-encoding"
+                "cannot render the template: not UTF-8",
+                where=name,
+                hint="use copy for it",
+                ref="template-encoding",
             ) from error
         except OSError as error:
             raise TemplateError(
-                f"cannot read the template: {(error.strerror or '').lower()}", where=name, ref="file-unreadable"
+                f"cannot read the template: {(error.strerror or '').lower()}",
+                where=name,
+                ref="file-unreadable",
             ) from error
         if not is_template(source):
             return source.encode()
-        managed = {"template_path": name, "template_fullpath": os.path.abspath(path), "ansible_managed": "Managed by hostctl"}
+        managed = {
+            "template_path": name,
+            "template_fullpath": os.path.abspath(path),
+            "ansible_managed": "Managed by hostctl",
+        }
         inner = scope.child({}, {**managed, **(extra or {})})
         return str(self.environment.render_file(source, name, inner)).encode()
 
@@ -154,4 +163,13 @@ def names_of(scope: Scope) -> Sequence[str]:
     return sorted(scope.names())
 
 
-__all__ = ["MISSING", "OMIT", "Deferred", "Engine", "UnknownResult", "has_template", "is_template", "names_of"]
+__all__ = [
+    "MISSING",
+    "OMIT",
+    "Deferred",
+    "Engine",
+    "UnknownResult",
+    "has_template",
+    "is_template",
+    "names_of",
+]

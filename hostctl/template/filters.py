@@ -71,12 +71,22 @@ def to_json(value: Any, **options: Any) -> str:
 
 def to_nice_json(value: Any, indent: int = 4, sort_keys: bool = True, **options: Any) -> str:
     return json.dumps(
-        jsonable(value), **{"ensure_ascii": False, "indent": indent, "sort_keys": sort_keys, **_dump_options(options)}
+        jsonable(value),
+        **{
+            "ensure_ascii": False,
+            "indent": indent,
+            "sort_keys": sort_keys,
+            **_dump_options(options),
+        },
     )
 
 
 def _dump_options(options: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in options.items() if key in ("indent", "sort_keys", "ensure_ascii", "separators")}
+    return {
+        key: value
+        for key, value in options.items()
+        if key in ("indent", "sort_keys", "ensure_ascii", "separators")
+    }
 
 
 def from_yaml(value: Any) -> Any:
@@ -113,7 +123,9 @@ def regex_replace(
     return out
 
 
-def regex_search(value: Any, pattern: str, *groups: str, ignorecase: bool = False, multiline: bool = False) -> Any:
+def regex_search(
+    value: Any, pattern: str, *groups: str, ignorecase: bool = False, multiline: bool = False
+) -> Any:
     found = re.search(pattern, str(value), _flags(ignorecase, multiline))
     if not found:
         return None
@@ -130,7 +142,9 @@ def _group(text: str) -> int | str:
     raise ValueError(f"{text!r} is no group; write '\\\\1' or '\\\\g<name>'")
 
 
-def regex_findall(value: Any, pattern: str, multiline: bool = False, ignorecase: bool = False) -> list[Any]:
+def regex_findall(
+    value: Any, pattern: str, multiline: bool = False, ignorecase: bool = False
+) -> list[Any]:
     return re.findall(pattern, str(value), _flags(ignorecase, multiline))
 
 
@@ -196,7 +210,9 @@ def shuffle(items: Sequence[Any], seed: Any = None) -> list[Any]:
     return out
 
 
-def comment(value: Any, style: str = "plain", decoration: str = "", prefix: str = "", postfix: str = "") -> str:
+def comment(
+    value: Any, style: str = "plain", decoration: str = "", prefix: str = "", postfix: str = ""
+) -> str:
     styles = {"plain": "# ", "erlang": "% ", "c": "// ", "cblock": " * ", "xml": " - "}
     around = {"cblock": ("/*", " */"), "xml": ("<!--", "-->")}
     mark = decoration or styles.get(style, "# ")
@@ -233,7 +249,11 @@ def zip_longest(first: Sequence[Any], *others: Sequence[Any], fillvalue: Any = N
 
 def as_int(value: Any, default: int = 0, base: int = 10) -> int:
     try:
-        return int(value, base) if isinstance(value, str) and base != 10 else int(float(value) if "." in str(value) else value)
+        return (
+            int(value, base)
+            if isinstance(value, str) and base != 10
+            else int(float(value) if "." in str(value) else value)
+        )
     except (TypeError, ValueError):
         return default
 
@@ -244,7 +264,9 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "basename": lambda value: posixpath.basename(str(value)),
     "bool": to_bool,
     "checksum": get_hash,
-    "combinations": lambda items, size: [list(item) for item in itertools.combinations(items, size)],
+    "combinations": lambda items, size: [
+        list(item) for item in itertools.combinations(items, size)
+    ],
     "combine": combine,
     "comment": comment,
     "d": default,
@@ -267,7 +289,9 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "log": lambda value, base=None: __import__("math").log(value, *([base] if base else [])),
     "mandatory": mandatory,
     "md5": lambda value: get_hash(value, "md5"),
-    "permutations": lambda items, size=None: [list(item) for item in itertools.permutations(items, size)],
+    "permutations": lambda items, size=None: [
+        list(item) for item in itertools.permutations(items, size)
+    ],
     "pow": lambda value, power: value**power,
     "product": lambda first, *others: [list(item) for item in itertools.product(first, *others)],
     "quote": lambda value: shlex.quote(str(value)),

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, ItemsView, Iterator, KeysView, ValuesView
 from typing import Any, NoReturn
 
 import jinja2
+from hostctl_host.contract.errors import HostctlError
 from jinja2 import nodes
 from jinja2.sandbox import SandboxedEnvironment
-
-from hostctl_host.contract.errors import HostctlError
 
 from ..playbook.errors import nearest
 from .filters import FILTERS
@@ -45,20 +44,35 @@ class Missing(jinja2.StrictUndefined):
     def __getitem__(self, key: Any) -> Any:
         return self
 
-    __iter__ = __str__ = __len__ = __eq__ = __ne__ = __bool__ = __hash__ = _fail_with_undefined_error  # type: ignore[assignment]
-    __contains__ = __add__ = __radd__ = __lt__ = __le__ = __gt__ = __ge__ = __call__ = _fail_with_undefined_error
+    __iter__ = __str__ = __len__ = __eq__ = __ne__ = __bool__ = __hash__ = (
+        _fail_with_undefined_error
+    )
+    __contains__ = __add__ = __radd__ = __lt__ = __le__ = __gt__ = __ge__ = __call__ = (
+        _fail_with_undefined_error
+    )
     __int__ = __float__ = __mul__ = __sub__ = __mod__ = __truediv__ = _fail_with_undefined_error
+
+
+_SCOPE = " scope"
 
 
 class ScopeContext(jinja2.runtime.Context):
     """Looks names up in the scope instead of a dict of everything."""
 
-    scope: Scope
+    scope: Scope | None
+
+    def __init__(
+        self, environment: Any, parent: dict[str, Any], name: Any, blocks: Any, globals: Any = None
+    ) -> None:
+        self.scope = parent.get(_SCOPE)
+        super().__init__(environment, parent, name, blocks, globals)
 
     def resolve_or_missing(self, key: str) -> Any:
         if key in self.vars:
             return self.vars[key]
-        value = self.scope.get(key)
+        if key in self.parent and key not in self.environment.globals:
+            return self.parent[key]
+        value = self.scope.get(key) if self.scope is not None else MISSING
         if value is not MISSING:
             return value
         if key in self.environment.globals:
@@ -66,8 +80,8 @@ class ScopeContext(jinja2.runtime.Context):
         return jinja2.utils.missing
 
     def get_all(self) -> dict[str, Any]:
-        # used by includes and imports "with context": names stay lazy through `parent`
-        return dict(self.vars)
+        # for includes and imports "with context": their context finds the scope again
+        return {**self.parent, **self.vars}
 
 
 class HostEnvironment(SandboxedEnvironment):
@@ -89,7 +103,9 @@ class HostEnvironment(SandboxedEnvironment):
         self.tests.update(TESTS)
         from .engine import OMIT
 
-        self.globals.update({"omit": OMIT, "lookup": self._lookup, "query": self._query, "q": self._query})
+        self.globals.update(
+            {"omit": OMIT, "lookup": self._lookup, "query": self._query, "q": self._query}
+        )
         self._now: Any = None
         self._expressions: dict[str, Any] = {}
         self._values: dict[str, tuple[bool, Any]] = {}
@@ -156,7 +172,9 @@ class HostEnvironment(SandboxedEnvironment):
                 raise jinja2.TemplateSyntaxError(f"unexpected {parser.stream.current.value!r}", 1)
             return self._native(expression)
         except jinja2.TemplateSyntaxError as error:
-            raise TemplateError(f"cannot read the expression {text!r}: {error.message}", ref="template-syntax") from error
+            raise TemplateError(
+                f"cannot read the expression {text!r}: {error.message}", ref="template-syntax"
+            ) from error
 
     def _compile_value(self, text: str) -> tuple[bool, jinja2.Template]:
         try:
@@ -167,7 +185,9 @@ class HostEnvironment(SandboxedEnvironment):
                     return True, self._native(parts[0])
             return False, self.from_string(text)
         except jinja2.TemplateSyntaxError as error:
-            raise TemplateError(f"cannot read the template: {error.message}", ref="template-syntax") from error
+            raise TemplateError(
+                f"cannot read the template: {error.message}", ref="template-syntax"
+            ) from error
 
     def _native(self, expression: nodes.Expr) -> jinja2.Template:
         expression.set_environment(self)
@@ -175,9 +195,7 @@ class HostEnvironment(SandboxedEnvironment):
         return self.from_string(nodes.Template(body, lineno=1))
 
     def _context(self, template: jinja2.Template, scope: Scope) -> ScopeContext:
-        context = ScopeContext(self, {}, template.name, template.blocks)
-        context.scope = scope
-        return context
+        return ScopeContext(self, {_SCOPE: scope}, template.name, template.blocks)
 
     def _evaluate(self, template: jinja2.Template, scope: Scope) -> Any:
         context = self._context(template, scope)
@@ -190,15 +208,13 @@ class HostEnvironment(SandboxedEnvironment):
                 value._fail_with_undefined_error()
             return settle(value)
 
-        return self._guarded(run, template, scope, "")
+        return self._guarded(run, scope, "")
 
     def _render(self, template: jinja2.Template, scope: Scope, name: str) -> str:
         context = self._context(template, scope)
-        return str(
-            self._guarded(lambda: "".join(template.root_render_func(context)), template, scope, name)
-        )
+        return str(self._guarded(lambda: "".join(template.root_render_func(context)), scope, name))
 
-    def _guarded(self, run: Callable[[], Any], template: jinja2.Template, scope: Scope, name: str) -> Any:
+    def _guarded(self, run: Callable[[], Any], scope: Scope, name: str) -> Any:
         """Run a template; what goes wrong becomes a TemplateError with file and line."""
         try:
             return run()
@@ -210,7 +226,10 @@ class HostEnvironment(SandboxedEnvironment):
             raise
         except HostctlError as error:
             raise TemplateError(
-                error.message, where=error.where or _line(error, name), hint=error.hint, ref=error.ref
+                error.message,
+                where=error.where or _line(error, name),
+                hint=error.hint,
+                ref=error.ref,
             ) from error
         except UndefinedName as error:
             raise undefined(error, scope, _line(error, name)) from error
@@ -222,20 +241,38 @@ class HostEnvironment(SandboxedEnvironment):
             ) from error
         except jinja2.TemplateNotFound as error:
             raise TemplateError(
-                f"cannot find the template {error.name}", where=_line(error, name), ref="file-missing"
+                f"cannot find the template {error.name}",
+                where=_line(error, name),
+                ref="file-missing",
             ) from error
         except RecursionError as error:
-            raise TemplateError("cannot render: nested too deep", where=_line(error, name)) from error
+            raise TemplateError(
+                "cannot render: nested too deep", where=_line(error, name)
+            ) from error
         except Exception as error:
             cause = str(error) or type(error).__name__
-            raise TemplateError(f"cannot render: {cause}", where=_line(error, name), ref="template-failed") from error
+            raise TemplateError(
+                f"cannot render: {cause}", where=_line(error, name), ref="template-failed"
+            ) from error
 
 
 def settle(value: Any) -> Any:
     """Iterators and views that filters return, as lists."""
     if isinstance(value, (str, bytes, int, float, dict, list, type(None))):
         return value
-    if isinstance(value, (tuple, set, frozenset, Iterator, range, type({}.keys()), type({}.values()), type({}.items()))):
+    if isinstance(
+        value,
+        (
+            tuple,
+            set,
+            frozenset,
+            Iterator,
+            range,
+            KeysView,
+            ValuesView,
+            ItemsView,
+        ),
+    ):
         return [settle(item) for item in value]
     if isinstance(value, LazyVars):
         return dict(value)
@@ -248,7 +285,9 @@ def undefined(error: UndefinedName, scope: Scope, where: str) -> TemplateError:
         return TemplateError(f"cannot render: {error.hint}", where=where, ref="undefined-variable")
     known: list[str] = sorted(scope.names())
     if error.parent is not MISSING:
-        known = [str(key) for key in error.parent] if isinstance(error.parent, (dict, LazyVars)) else []
+        known = (
+            [str(key) for key in error.parent] if isinstance(error.parent, (dict, LazyVars)) else []
+        )
     found = nearest(error.name, known)
     hint = f"did you mean {found}?" if found else ""
     if not hint and error.parent is MISSING:

@@ -11,10 +11,23 @@ from hostctl_host.contract.errors import HostctlError
 
 from ..playbook.errors import did_you_mean
 
-_LATER = ("password", "pipe", "url", "template", "csvfile", "ini", "first_found", "vars", "dict", "sequence")
+_LATER = (
+    "password",
+    "pipe",
+    "url",
+    "template",
+    "csvfile",
+    "ini",
+    "first_found",
+    "vars",
+    "dict",
+    "sequence",
+)
 
 
-def lookup(plugin: str, terms: Sequence[Any], options: dict[str, Any], folders: list[str]) -> list[Any]:
+def lookup(
+    plugin: str, terms: Sequence[Any], options: dict[str, Any], folders: list[str]
+) -> list[Any]:
     """The values that a lookup finds, one per term."""
     name = plugin.removeprefix("ansible.builtin.")
     flat = [one for term in terms for one in (term if isinstance(term, list) else [term])]
@@ -22,11 +35,13 @@ def lookup(plugin: str, terms: Sequence[Any], options: dict[str, Any], folders: 
     if name not in known:
         if name in _LATER:
             raise HostctlError(f"not supported yet: the lookup {plugin}", ref="not-supported")
-        raise HostctlError(f"cannot find the lookup {plugin}", hint=did_you_mean(name, known), ref="unknown-lookup")
+        raise HostctlError(
+            f"cannot find the lookup {plugin}", hint=did_you_mean(name, known), ref="unknown-lookup"
+        )
     return known[name](flat, options, folders)
 
 
-def _env(terms: list[Any], options: dict[str, Any], folders: list[str]) -> list[Any]:  # noqa: ARG001
+def _env(terms: list[Any], options: dict[str, Any], folders: list[str]) -> list[Any]:
     default = options.get("default", "")
     return [os.environ.get(str(term), default) for term in terms]
 
@@ -40,25 +55,29 @@ def _file(terms: list[Any], options: dict[str, Any], folders: list[str]) -> list
                 text = stream.read()
         except (OSError, UnicodeDecodeError) as error:
             cause = getattr(error, "strerror", None) or "not UTF-8"
-            raise HostctlError(f"cannot read the file {term}: {cause.lower()}", ref="file-unreadable") from error
+            raise HostctlError(
+                f"cannot read the file {term}: {cause.lower()}", ref="file-unreadable"
+            ) from error
         if options.get("lstrip"):
             text = text.lstrip()
         out.append(text.rstrip() if options.get("rstrip", True) else text)
     return out
 
 
-def _fileglob(terms: list[Any], options: dict[str, Any], folders: list[str]) -> list[Any]:  # noqa: ARG001
+def _fileglob(terms: list[Any], options: dict[str, Any], folders: list[str]) -> list[Any]:
     out: list[Any] = []
     for term in terms:
         for folder in (os.path.join(folders[-1], "files"), folders[-1]):
-            found = sorted(path for path in glob.glob(os.path.join(folder, str(term))) if os.path.isfile(path))
+            found = sorted(
+                path for path in glob.glob(os.path.join(folder, str(term))) if os.path.isfile(path)
+            )
             if found:
                 out += found
                 break
     return out
 
 
-def _items(terms: list[Any], options: dict[str, Any], folders: list[str]) -> list[Any]:  # noqa: ARG001
+def _items(terms: list[Any], options: dict[str, Any], folders: list[str]) -> list[Any]:
     return terms
 
 

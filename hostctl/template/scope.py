@@ -36,7 +36,13 @@ class TemplateError(HostctlError):
     """A template that cannot be rendered. `place` is set by the innermost value that knows its own."""
 
     def __init__(
-        self, message: str, *, place: Place | None = None, where: str = "", hint: str = "", ref: str = "template"
+        self,
+        message: str,
+        *,
+        place: Place | None = None,
+        where: str = "",
+        hint: str = "",
+        ref: str = "template",
     ) -> None:
         super().__init__(message, where=where or (str(place) if place else ""), hint=hint, ref=ref)
 
@@ -86,7 +92,11 @@ class Scope:
 
     def child(self, variables: Mapping[str, Any], final: Mapping[str, Any] | None = None) -> Scope:
         """A scope with more binding variables (`final` ones are values, not templates)."""
-        layers = [*self.layers[: self.slot], variables, *self.layers[self.slot :]] if variables else self.layers
+        layers = (
+            [*self.layers[: self.slot], variables, *self.layers[self.slot :]]
+            if variables
+            else self.layers
+        )
         made = Scope(
             layers,
             self.render,
@@ -134,7 +144,9 @@ class Scope:
             return raw
         if name in self._busy:
             chain = " -> ".join([*self._busy[self._busy.index(name) :], name])
-            raise TemplateError(f"cannot render {name}: it refers to itself ({chain})", ref="template-loop")
+            raise TemplateError(
+                f"cannot render {name}: it refers to itself ({chain})", ref="template-loop"
+            )
         self._busy.append(name)
         try:
             place = Place(path=name)

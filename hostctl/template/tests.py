@@ -24,7 +24,11 @@ def search(value: Any, pattern: str, ignorecase: bool = False, multiline: bool =
 
 
 def regex(
-    value: Any, pattern: str, ignorecase: bool = False, multiline: bool = False, match_type: str = "search"
+    value: Any,
+    pattern: str,
+    ignorecase: bool = False,
+    multiline: bool = False,
+    match_type: str = "search",
 ) -> bool:
     return getattr(re, match_type)(pattern, str(value), _flags(ignorecase, multiline)) is not None
 
@@ -42,7 +46,11 @@ def failed(value: Any) -> bool:
 
 
 def changed(value: Any) -> bool:
-    if isinstance(value, Mapping) and "changed" not in value and isinstance(value.get("results"), list):
+    if (
+        isinstance(value, Mapping)
+        and "changed" not in value
+        and isinstance(value.get("results"), list)
+    ):
         return any(changed(item) for item in value["results"])
     return _result(value, "changed")
 
@@ -61,7 +69,9 @@ def superset(value: Any, other: Any) -> bool:
     return set(value) >= set(other)
 
 
-def version(value: Any, wanted: str, op: str = "==", strict: bool | None = None, version_type: Any = None) -> bool:  # noqa: ARG001
+def version(
+    value: Any, wanted: str, op: str = "==", strict: bool | None = None, version_type: Any = None
+) -> bool:
     """Compares versions part by part: numbers as numbers, words as words (a word is before a number)."""
     names: dict[str, Callable[[Any, Any], bool]] = {
         "==": operator.eq, "=": operator.eq, "eq": operator.eq, "!=": operator.ne, "<>": operator.ne,

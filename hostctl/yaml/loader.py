@@ -41,7 +41,9 @@ def load_file(path: str | os.PathLike[str], errors: Collector | None = None) -> 
             data = stream.read(SIZE_LIMIT + 1)
     except OSError as error:
         raise HostctlError(
-            f"cannot read {name}: {(error.strerror or str(error)).lower()}", where=name, ref="file-unreadable"
+            f"cannot read {name}: {(error.strerror or str(error)).lower()}",
+            where=name,
+            ref="file-unreadable",
         ) from error
     return load(data, name, errors)
 
@@ -64,10 +66,12 @@ def load(data: bytes | str, file: str, errors: Collector | None = None) -> Any:
         try:
             data = data.decode("utf-8-sig")
         except UnicodeDecodeError as error:
-            line = data.count(b"\n", 0, error.start) + 1
-            column = error.start - data.rfind(b"\n", 0, error.start)
+            line = error.object.count(b"\n", 0, error.start) + 1
+            column = error.start - error.object.rfind(b"\n", 0, error.start)
             raise HostctlError(
-                "cannot read the YAML: not UTF-8", where=f"{file}:{line}:{column}", ref="yaml-encoding"
+                "cannot read the YAML: not UTF-8",
+                where=f"{file}:{line}:{column}",
+                ref="yaml-encoding",
             ) from error
     collector = Collector() if errors is None else errors
     value = _Reader(data, file, collector).document()
@@ -101,7 +105,9 @@ class _Reader:
             self.next()  # document end
             after = self.next()
             if not isinstance(after, yaml.StreamEndEvent):
-                raise self.error(after, "one document per file: `---` starts a second one", ref="yaml-documents")
+                raise self.error(
+                    after, "one document per file: `---` starts a second one", ref="yaml-documents"
+                )
             return value
         except yaml.MarkedYAMLError as error:
             raise self.syntax(error) from error
@@ -109,7 +115,9 @@ class _Reader:
             line = self.text.count("\n", 0, error.position) + 1
             column = error.position - self.text.rfind("\n", 0, error.position)
             raise HostctlError(
-                f"cannot read the YAML: {error.reason}", where=f"{self.file}:{line}:{column}", ref="yaml-syntax"
+                f"cannot read the YAML: {error.reason}",
+                where=f"{self.file}:{line}:{column}",
+                ref="yaml-syntax",
             ) from error
 
     def next(self) -> Any:
@@ -119,7 +127,9 @@ class _Reader:
         yaml = self.yaml
         self.count += 1
         if self.count > VALUE_LIMIT:
-            raise self.error(event, f"more than {VALUE_LIMIT} values, aliases counted", ref="yaml-size")
+            raise self.error(
+                event, f"more than {VALUE_LIMIT} values, aliases counted", ref="yaml-size"
+            )
         if isinstance(event, yaml.ScalarEvent):
             value = self.scalar(event)
             if event.anchor:
@@ -127,7 +137,9 @@ class _Reader:
             return value
         if isinstance(event, yaml.AliasEvent):
             if event.anchor not in self.anchors:
-                raise self.error(event, f"no anchor &{event.anchor} before this alias", ref="yaml-alias")
+                raise self.error(
+                    event, f"no anchor &{event.anchor} before this alias", ref="yaml-alias"
+                )
             value, weight = self.anchors[event.anchor]
             self.count += weight
             return value
@@ -156,11 +168,14 @@ class _Reader:
                     hint='put quotes around a value that starts with {{: "{{ name }}"',
                     ref="yaml-key",
                 )
-            merge = isinstance(start, self.yaml.ScalarEvent) and start.value == "<<" and not start.style
+            merge = (
+                isinstance(start, self.yaml.ScalarEvent) and start.value == "<<" and not start.style
+            )
             key = self.value(start, depth, path)
             if isinstance(key, (Map, Seq)):
                 raise self.error(start, "a key must be a plain value", ref="yaml-key")
-            line, column = start.start_mark.line + 1, start.start_mark.column + 1
+            mark = start.start_mark
+            line, column = mark.line + 1, mark.column + 1
             event = self.next()
             below = f"{path}.{key}" if path else str(key)
             value = self.value(event, depth + 1, below)
@@ -170,7 +185,7 @@ class _Reader:
                     raise self.error(event, "`<<` takes a map or a list of maps", ref="yaml-merge")
                 continue
             if key in out:
-                first = out.marks[key]
+                first: Any = out.marks[key]
                 self.errors.add(
                     f"cannot use the key {str(key)!r} twice in one map",
                     where=Place(self.file, line, column, below),
@@ -203,7 +218,12 @@ class _Reader:
         tag = event.tag
         if tag in (None, "!") or tag == _TAG + "str":
             return resolve(text) if tag is None and not event.style else text
-        kinds = {_TAG + "int": int, _TAG + "float": float, _TAG + "bool": bool, _TAG + "null": type(None)}
+        kinds = {
+            _TAG + "int": int,
+            _TAG + "float": float,
+            _TAG + "bool": bool,
+            _TAG + "null": type(None),
+        }
         wanted = kinds.get(tag)
         value = resolve(text)
         if wanted is not None and isinstance(value, wanted):
@@ -226,9 +246,13 @@ class _Reader:
         return HostctlError(f"cannot read the YAML: {cause}", where=where, hint=hint, ref=ref)
 
     def syntax(self, error: Any) -> HostctlError:
-        mark = error.problem_mark or error.context_mark
+        mark: Any = error.problem_mark or error.context_mark
         cause = str(error.problem)
-        line = (self.text.splitlines() or [""])[min(mark.line, max(self.text.count("\n"), 0))] if self.text else ""
+        line = (
+            (self.text.splitlines() or [""])[min(mark.line, max(self.text.count("\n"), 0))]
+            if self.text
+            else ""
+        )
         hint = ""
         if "\t" in line[: mark.column + 1] or "'\\t'" in cause:
             hint = "indent with spaces: YAML forbids tabs"
