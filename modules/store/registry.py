@@ -199,12 +199,16 @@ class Registry:
 
         http goes first: an https server says that it is one, an http server given TLS just hangs up.
         """
+        import socket
+
         try:
             answer = self._transport.request("GET", Url("http", self._host, "/v2/"), {}, attempts=1)
-            if answer.status != 400 or b"HTTPS" not in answer.body:
-                return "http"
-        except HostctlError:
-            pass
+            return "https" if answer.status == 400 and b"HTTPS" in answer.body else "http"
+        except HostctlError as error:
+            if isinstance(
+                error.__cause__, (socket.timeout, socket.gaierror, ConnectionRefusedError)
+            ):
+                raise
         try:
             self._transport.request("GET", Url("https", self._host, "/v2/"), {}, attempts=1)
         except HostctlError:

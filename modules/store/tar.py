@@ -204,7 +204,7 @@ class TarReader:
             size=size,
             mtime_ns=_time(pax["mtime"])
             if "mtime" in pax
-            else _number(block[136:148], "mtime") * 1_000_000_000,
+            else _number(block[136:148], "time") * 1_000_000_000,
             linkname=pax.get("linkpath", link or _text(block[157:257])),
             device=(_number(block[329:337], "device"), _number(block[337:345], "device"))
             if kind in b"34" and kind != b"\0"
@@ -285,11 +285,12 @@ def _text(raw: bytes) -> bytes:
 
 
 def _number(raw: bytes, what: str) -> int:
-    """Octal digits, or base 256 where the first bit is set; negative numbers are refused."""
+    """Octal digits, or base 256 where the first bit is set; only a time may be negative."""
     if raw[0] & 0x80:
-        if raw[0] == 0xFF:
+        if raw[0] & 0x40 and what != "time":
             raise BrokenTar(f"a negative {what}")
-        return int.from_bytes(bytes([raw[0] & 0x7F]) + raw[1:], "big")
+        number = int.from_bytes(raw, "big") & ((1 << (8 * len(raw) - 1)) - 1)
+        return number - (1 << (8 * len(raw) - 1)) if raw[0] & 0x40 else number
     digits = raw.strip(b" \0").partition(b"\0")[0]
     try:
         return int(digits or b"0", 8)

@@ -17,6 +17,8 @@ from ..contract.errors import HostctlError
 CONNECT_TIMEOUT = 10.0
 SILENCE_TIMEOUT = 30.0
 ATTEMPTS = 5
+PATIENCE = 60.0
+"""Seconds after which no further attempt is made."""
 _REDIRECTS = 5
 _BODY_LIMIT = 8 << 20
 _RETRY_AFTER_LIMIT = 30.0
@@ -107,8 +109,9 @@ class Transport:
             HostctlError: `registry-unreachable`, `registry-rate-limit`, `registry-answer`.
         """
         wait = 0.25
+        deadline = time.monotonic() + PATIENCE
         for attempt in range(attempts):
-            last = attempt == attempts - 1
+            last = attempt == attempts - 1 or time.monotonic() > deadline
             try:
                 answer = self._follow(method, url, dict(headers), body, stream)
             except HostctlError:
@@ -151,6 +154,8 @@ class Transport:
     def _once(
         self, method: str, url: Url, headers: dict[str, str], body: bytes | None, stream: bool
     ) -> Answer:
+        import socket
+
         connection, used = self._take(url)
         everything = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity", **headers}
         try:
@@ -158,7 +163,7 @@ class Transport:
                 connection.request(method, url.path, body=body, headers=everything)
                 response = connection.getresponse()
             except (ConnectionError, OSError) as error:
-                if not used or isinstance(error, TimeoutError):
+                if not used or isinstance(error, socket.timeout):
                     raise
                 # An idle connection that the server has closed meanwhile.
                 connection.close()
@@ -226,6 +231,7 @@ class Transport:
             self._idle.clear()
 
     def _unreachable(self, url: Url, error: Exception) -> HostctlError:
+        import socket
         import ssl
 
         cause = str(error) or type(error).__name__
@@ -236,7 +242,7 @@ class Transport:
         elif isinstance(error, ssl.SSLError):
             cause = f"it does not speak TLS ({error.reason or error})"
             hint = "if it is a plain http registry, set `insecure: true` on the image"
-        elif isinstance(error, TimeoutError) or "timed out" in cause:
+        elif isinstance(error, socket.timeout):
             cause = "it does not answer in time"
         return HostctlError(
             f"cannot reach {url.origin} for {self.what}: {cause}",
