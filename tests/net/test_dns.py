@@ -132,6 +132,7 @@ def test_a_killed_dns_process_comes_back_without_losing_a_query(machine: Machine
     client = machine.container("client", "shop_front", dns=True)
     for name in ("a", "b", "c"):
         machine.container(name, "shop_front", names=("web",), dns=True)
+    assert len(client.get("dns_ask('web')")[2]) == 3
     (first,) = machine.get("dns_processes(paths.run)")
     machine.call(
         "ended = threading.Event()\n"
@@ -155,6 +156,7 @@ def test_a_killed_dns_process_comes_back_without_losing_a_query(machine: Machine
 def test_it_is_back_within_a_second(machine: Machine) -> None:
     machine.apply(name="shop_front")
     client = machine.container("client", "shop_front", dns=True)
+    assert client.get("dns_ask('client')")[2] == [client.address]
     (pid,) = machine.get("dns_processes(paths.run)")
     machine.call("ended = threading.Event()\nkeep_dns(hands, ended)")
     machine.call(f"os.kill({pid}, 9)")
