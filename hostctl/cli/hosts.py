@@ -18,11 +18,8 @@ from .variables import parse_extra_vars
 if TYPE_CHECKING:
     from hostctl.fleet.session import Options, Session
     from hostctl.fleet.target import Target
-    from hostctl.inventory import Inventory
 
 T = TypeVar("T")
-
-_CONNECTION = ("ansible_", "hostctl_")
 
 
 def targets_without_playbook(hosts: HostOptions) -> list[Target]:
@@ -31,7 +28,9 @@ def targets_without_playbook(hosts: HostOptions) -> list[Target]:
     Raises:
         HostctlError: an unknown host, a variable that cannot be used, or no host at all.
     """
+    from hostctl.desired.variables import connection_variables
     from hostctl.fleet.target import Target
+    from hostctl.template import Engine
 
     inventory = hosts.inventory()
     extra = parse_extra_vars(hosts.extra_vars)
@@ -42,21 +41,13 @@ def targets_without_playbook(hosts: HostOptions) -> list[Target]:
             hint="hostctl inventory --graph shows the groups and hosts",
             ref="no-hosts",
         )
+    engine = Engine(Path.cwd())
     found = []
     for host in chosen:
-        variables = {"ansible_become": True} | connection_variables(inventory, host.name, extra)
+        variables = {"ansible_become": True}
+        variables |= connection_variables(host.name, inventory, engine, extra=extra)
         found.append(Target.from_vars(host.name, variables))
     return found
-
-
-def connection_variables(inventory: Inventory, name: str, extra: dict[str, Any]) -> dict[str, Any]:
-    """The variables that say how to reach a host, rendered with all its variables."""
-    from hostctl.template import Engine, Scope
-
-    engine = Engine(Path.cwd())
-    raw = inventory.variables(name)
-    scope = Scope([extra, raw], engine.value, final=inventory.magic(name))
-    return {key: scope[key] for key in sorted({**raw, **extra}) if str(key).startswith(_CONNECTION)}
 
 
 def session_options(

@@ -72,9 +72,14 @@ def host_options(without: str = "") -> Callable[[F], F]:
     return _grouped("hosts", HostOptions, _HOST_OPTIONS, without)
 
 
-def run_options(function: F) -> F:
-    """The options of `RunOptions`; the function gets them as `run`."""
-    return _grouped("run", RunOptions, _RUN_OPTIONS, "")(function)
+def run_options(*, whole: bool = False) -> Callable[[F], F]:
+    """The options of `RunOptions`; the function gets them as `run`.
+
+    Args:
+        whole: the verb is about all of a project: without what chooses tasks.
+    """
+    chosen = [option for option in _RUN_OPTIONS if not whole or option[0][-1] not in _CHOOSING]
+    return _grouped("run", RunOptions, chosen, "")
 
 
 def json_option(function: F) -> F:
@@ -132,6 +137,7 @@ _HOST_OPTIONS: list[tuple[tuple[str, ...], dict[str, Any]]] = [
     (("-v", "--verbose"), {"count": True, "help": "Say more; -vv still more."}),
     (("--debug",), {"is_flag": True, "help": "Show tracebacks of errors."}),
 ]
+_CHOOSING = ("--tags", "--skip-tags", "--prune")
 _RUN_OPTIONS: list[tuple[tuple[str, ...], dict[str, Any]]] = [
     (
         ("-t", "--tags"),

@@ -31,8 +31,9 @@ def resource_lines(outcome: Outcome, style: Style) -> list[str]:
     remarks = [shared.value] if shared else []
     if action is Action.REPLACE:
         remarks.append("must be replaced")
-    if not is_certain(outcome):
-        remarks.append("may change")
+    certain = is_certain(outcome)
+    if not certain:
+        remarks.append("may run" if action is Action.RUN else "may change")
     head = f"{style.paint(action.glyph, _COLOURS[action])} {style.paint(outcome.resource, 'bold')}"
     if outcome.name and outcome.name != outcome.resource:
         head += style.paint(f"  # {outcome.name}", "dim")
@@ -40,7 +41,7 @@ def resource_lines(outcome: Outcome, style: Style) -> list[str]:
         head += f"  ({', '.join(remarks)})"
     lines = [head]
     for change in sorted(outcome.changes, key=lambda change: change.field):
-        lines += ["    " + line for line in _change_lines(change, action, shared, style)]
+        lines += ["    " + line for line in _change_lines(change, action, shared, certain, style)]
     return lines
 
 
@@ -52,14 +53,16 @@ def _shared_reason(changes: tuple[Change, ...]) -> Reason | None:
     return None
 
 
-def _change_lines(change: Change, action: Action, shared: Reason | None, style: Style) -> list[str]:
+def _change_lines(
+    change: Change, action: Action, shared: Reason | None, certain: bool, style: Style
+) -> list[str]:
     """One field: its values, then its note, then its text diff."""
     remarks = []
     if change.reason is not Reason.DIFFERS and change.reason is not shared:
         remarks.append(change.reason.value)
     if change.action is Action.REPLACE and change.field:
         remarks.append(style.paint("forces replacement", "red"))
-    if not change.certain and change.field:
+    if certain and not change.certain and change.field:
         remarks.append("may change")
     remark = f"  ({', '.join(remarks)})" if remarks else ""
     lines = []
@@ -76,7 +79,7 @@ def _change_lines(change: Change, action: Action, shared: Reason | None, style: 
 
 def _transition(change: Change, action: Action, style: Style) -> str:
     """`before → after`; only one of the two where the resource is new or goes away."""
-    if action is Action.CREATE and change.before is None:
+    if action in (Action.CREATE, Action.RUN) and change.before is None:
         return value_text(change.after)
     if action is Action.DELETE and change.after is None:
         return value_text(change.before)

@@ -9,14 +9,33 @@ from __future__ import annotations
 import shutil
 import threading
 import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, TextIO
+from typing import Any, Protocol, TextIO
 
 from .style import Style
 
 _INTERVAL = 0.1
 _FINISHED = ("ok", "changed", "failed", "skipped")
+
+
+class Named(Protocol):
+    """A host of the inventory."""
+
+    @property
+    def name(self) -> str: ...
+
+
+class Speaker(Protocol):
+    """One host's part of a play, as far as progress is concerned."""
+
+    @property
+    def host(self) -> Named: ...
+
+    @property
+    def messages(self) -> list[tuple[str, str]]: ...
 
 
 @dataclass
@@ -59,6 +78,21 @@ class Progress:
             self._hosts.clear()
             self._erase()
             self._stream.flush()
+
+    @contextmanager
+    def showing(self, programs: Iterable[Speaker]) -> Iterator[None]:
+        """Lines for these hosts while they are at work; then what their `debug` tasks say."""
+        listed = list(programs)
+        for program in listed:
+            self.start(program.host.name)
+        try:
+            yield
+        finally:
+            for program in listed:
+                self.finish(program.host.name)
+        for program in listed:
+            for task, text in program.messages:
+                self.tell(f"{program.host.name}: {task}: {text}")
 
     def start(self, host: str) -> None:
         """The host gets a line."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -41,6 +41,18 @@ class RunReport:
             hosts[name] = join(hosts[name], report) if name in hosts else report
         return RunReport(self.mode, {name: hosts[name] for name in sorted(hosts, key=natural)})
 
+    def seen_as(self, mode: Mode) -> RunReport:
+        """The same hosts, shown as another kind of run."""
+        return RunReport(mode, self.hosts)
+
+    def without_diffs(self) -> RunReport:
+        """The same without text diffs."""
+        return RunReport(self.mode, {name: _plain(report) for name, report in self.hosts.items()})
+
+    def is_well(self, host: str) -> bool:
+        """Whether the host has not failed so far."""
+        return host not in self.hosts or self.hosts[host].status is HostStatus.OK
+
     def with_status(self, *statuses: HostStatus) -> list[str]:
         """Names of the hosts that ended so."""
         return [name for name, report in self.hosts.items() if report.status in statuses]
@@ -58,6 +70,14 @@ class RunReport:
         if self.mode is Mode.PLAN:
             return 1 if failed or unreachable else 2 if self.changed else 0
         return 2 * failed + 4 * unreachable
+
+
+def _plain(report: HostReport) -> HostReport:
+    outcomes = tuple(
+        replace(outcome, changes=tuple(replace(change, diff="") for change in outcome.changes))
+        for outcome in report.outcomes
+    )
+    return replace(report, outcomes=outcomes)
 
 
 def join(first: HostReport, second: HostReport) -> HostReport:

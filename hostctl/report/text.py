@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
+from hostctl_host.contract.change import Action
 from hostctl_host.contract.report import Failure, HostReport, HostStatus, Outcome, Status
 
 from .changes import resource_lines
@@ -131,9 +132,17 @@ def _total(run: RunReport, style: Style) -> str:
         return style.paint(f"No changes. {_names(run.hosts)} {verb} the playbook.", "bold")
     if run.mode is Mode.PLAN:
         return style.paint(f"Plan: {_planned(count_actions(run.hosts.values()))}.", "bold")
-    changed = sum(report.count(Status.CHANGED) for report in run.hosts.values())
-    text = f"{run.mode.value.capitalize()} complete: {changed} changed on {_names(run.hosts)}."
+    text = f"{run.mode.value.capitalize()} complete: {_done(run)} on {_names(run.hosts)}."
     return style.paint(text, "bold")
+
+
+def _done(run: RunReport) -> str:
+    """`3 changed`, or of a destroy `3 removed, 1 put back`."""
+    changed = sum(report.count(Status.CHANGED) for report in run.hosts.values())
+    if run.mode is not Mode.DESTROY:
+        return f"{changed} changed"
+    removed = count_actions(run.hosts.values())[Action.DELETE.value]
+    return f"{removed} removed" + (f", {changed - removed} put back" if changed > removed else "")
 
 
 def _names(names: Iterable[str]) -> str:

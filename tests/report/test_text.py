@@ -85,7 +85,7 @@ def test_plan_shows_every_kind_of_change_with_its_reason():
               ports: [] → ["8080:80/tcp"]
               note: 8080 is open to everyone
           - volume.shop_data  (no longer declared)
-          > handler.Reload web  (notified, may change)
+          > handler.Reload web  (notified, may run)
 
         Plan: 2 to add, 0 to change, 2 to destroy, 1 may change.
         """)
@@ -189,7 +189,7 @@ def test_an_update_says_only_may_change_where_all_of_it_is_uncertain():
     assert shown(plan(web1=ok(outcome))) == block("""
         web1:
           ~ file./etc/x  (may change)
-              content: aaaaaaaaaaaa → (known after apply)  (may change)
+              content: aaaaaaaaaaaa → (known after apply)
 
         Plan: 0 to add, 0 to change, 0 to destroy, 1 may change.
         """)
@@ -211,3 +211,21 @@ def test_locked_and_failed_hosts_in_a_plan():
         web2: could not be planned
         Plan failed on web1, web2 (2 of 2 hosts).
         """)
+
+
+def test_destroy_counts_what_was_removed_and_what_was_put_back():
+    undone = Outcome(
+        "file./etc/motd",
+        Status.CHANGED,
+        (Change(Action.UPDATE, "mode", "0600", "0644", Reason.UNDO),),
+    )
+    assert shown(RunReport(Mode.DESTROY, {"web1": ok(GONE, undone)})) == block("""
+        web1:
+          - volume.shop_data  (no longer declared)
+          ~ file./etc/motd  (put back as it was found)
+              mode: "0600" → "0644"
+
+        web1: ok=0 changed=2 failed=0 skipped=0
+        Destroy complete: 1 removed, 1 put back on web1.
+        """)
+    assert shown(RunReport(Mode.DESTROY, {"web1": ok()})).endswith("\nNothing to destroy.\n")

@@ -1,0 +1,69 @@
+"""Runs on the controller: what one run is asked to do, in one value."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hostctl.desired import CompiledPlay, HostProgram
+from hostctl.fleet.session import HostProgram as Work
+from hostctl.fleet.session import Options
+from hostctl.fleet.target import Target
+from hostctl.removal import Removal
+from hostctl.report.run import Mode
+
+
+@dataclass(frozen=True)
+class Request:
+    """One plan, apply or destroy of a playbook.
+
+    Attributes:
+        inventories: empty for this machine alone.
+        sessions: the agent, deadlines, passwords.
+        dry: only say what would be done.
+        volumes: destroy removes volumes, too.
+    """
+
+    mode: Mode
+    playbook: Path
+    sessions: Options
+    inventories: tuple[str, ...] = ()
+    limit: str = ""
+    tags: tuple[str, ...] = ()
+    skip_tags: tuple[str, ...] = ()
+    extra_vars: Mapping[str, Any] = field(default_factory=dict)
+    dry: bool = False
+    prune: bool = False
+    volumes: bool = False
+    forks: int = 50
+
+    @property
+    def agent_mode(self) -> str:
+        """How the agents are started: sealed to plan, or to apply."""
+        return "plan" if self.dry else "apply"
+
+    def selection(self) -> dict[str, Any]:
+        """What of the playbook is meant, as `compile_playbook` takes it."""
+        return {
+            "limit": self.limit,
+            "tags": self.tags,
+            "skip_tags": self.skip_tags,
+            "extra_vars": self.extra_vars,
+            "prune": self.prune,
+        }
+
+    def ordered(self, plays: Iterable[CompiledPlay]) -> list[CompiledPlay]:
+        """The plays in the order in which they are done: backwards where they are undone."""
+        listed = list(plays)
+        return listed[::-1] if self.mode is Mode.DESTROY else listed
+
+    def work_for(self, program: HostProgram) -> tuple[Target, Work]:
+        """How to reach the program's host, and what is to be done there."""
+        target = Target.from_vars(
+            program.host.name, program.connection, become=program.become or None
+        )
+        if self.mode is Mode.DESTROY:
+            return target, Removal(program.project, self.volumes)
+        return target, program
