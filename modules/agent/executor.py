@@ -80,16 +80,19 @@ class Executor:
             due = self._handlers.next()
             if due is None:
                 return
-            handler, certain = due
-            step = Step(replace(handler, section=HANDLERS), reason=Reason.NOTIFIED)
-            if not certain:
-                step.resource = replace(step.resource, maybe=True)
-            at = (i for i, other in enumerate(self.steps) if other.outcome is None)
-            self.steps.insert(next(at, len(self.steps)), step)
-            self._look_at([step])
-            self._take_task(step)
-            if step.failed:
-                self._handlers.notify([name_of(handler)])
+            handlers, certain = due
+            for handler in handlers:
+                self._take_handler(handler, certain)
+
+    def _take_handler(self, handler: Resource, certain: bool) -> None:
+        resource = replace(handler, section=HANDLERS, maybe=handler.maybe or not certain)
+        step = Step(resource, reason=Reason.NOTIFIED)
+        at = (i for i, other in enumerate(self.steps) if other.outcome is None)
+        self.steps.insert(next(at, len(self.steps)), step)
+        self._look_at([step])
+        self._take_task(step)
+        if step.failed:
+            self._handlers.notify([name_of(handler)])
 
     def _ordered(self, section: str, group: list[Step]) -> list[Step]:
         if section not in _PARALLEL:
@@ -105,7 +108,7 @@ class Executor:
                 self._fail(step, step.error)
         return [by_id[name] for name in names]
 
-    def _look_at(self, steps: Iterable[Step]) -> None:
+    def _look_at(self, steps: Sequence[Step]) -> None:
         """Look at each; content that text diffs miss is asked for at once, then those are looked at again."""
         missing_of: list[tuple[Step, set[str]]] = []
         for step in steps:
@@ -127,7 +130,7 @@ class Executor:
                 look(self._run, step)
         self._ask_ahead(steps)
 
-    def _ask_ahead(self, steps: Iterable[Step]) -> None:
+    def _ask_ahead(self, steps: Sequence[Step]) -> None:
         """What the differing steps will need is on its way while the first of them run."""
         wanted: set[str] = set()
         for step in steps:

@@ -14,15 +14,14 @@ class Handlers:
     """Handlers in definition order. A name that was notified and has no handler yet stays notified."""
 
     def __init__(self, owed: Iterable[str]) -> None:
-        self._handlers: dict[str, Resource] = {}
+        self._handlers: dict[str, list[Resource]] = {}
         self._notified: set[str] = set(owed)
         self._doubtful: set[str] = set()
-        self._earlier: set[str] = set(owed)
 
     def define(self, handlers: Iterable[Resource]) -> None:
-        """Add handlers; one that is defined again replaces the first, in its place."""
+        """Add handlers; those of one name (a loop) run together."""
         for handler in handlers:
-            self._handlers[name_of(handler)] = handler
+            self._handlers.setdefault(name_of(handler), []).append(handler)
 
     def notify(self, names: Iterable[str], certain: bool = True) -> None:
         for name in names:
@@ -32,22 +31,19 @@ class Handlers:
                 self._doubtful.discard(name)
             self._notified.add(name)
 
-    def next(self) -> tuple[Resource, bool] | None:
-        """The first notified handler and whether it is certain to run; it counts as done from here on."""
-        for name, handler in self._handlers.items():
+    def next(self) -> tuple[list[Resource], bool] | None:
+        """The first notified name's handlers and whether they are certain to run; they count as done now."""
+        for name, handlers in self._handlers.items():
             if name in self._notified:
                 self._notified.discard(name)
                 certain = name not in self._doubtful
                 self._doubtful.discard(name)
-                return handler, certain
+                return handlers, certain
         return None
 
     def owed(self, all_defined: bool) -> list[str]:
         """Names that an end now leaves for the next run; of a whole document only those that it has."""
         return sorted(name for name in self._notified if not all_defined or name in self._handlers)
-
-    def from_earlier_run(self, name: str) -> bool:
-        return name in self._earlier
 
 
 def name_of(handler: Resource) -> str:

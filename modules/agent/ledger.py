@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..contract.document import Resource, canonical
@@ -16,13 +16,22 @@ from ..contract.errors import HostctlError
 from .files import private_folder, read_json, write_atomic, write_json
 from .host import Paths
 
+# What lies at a path is one thing, whichever of these declares it.
+_PATH_KINDS = ("copy", "directory", "file", "template")
+
+
+def identity(resource: str) -> str:
+    """The same text for ids that mean the same thing on the host."""
+    kind, _, key = resource.partition(".")
+    return f"path.{key}" if kind in _PATH_KINDS else resource
+
 
 @dataclass(frozen=True)
 class Entry:
     """One owned resource.
 
     Attributes:
-        kind: the kind's name.
+        kind: the kind that its undo is of (a file that is a template now may have begun as a copy).
         spec: as declared last (a keyed hash for `no_log`).
         undo: the spec that puts it back as it was found; None where there is nothing to put back.
         created: it did not exist before.
@@ -72,14 +81,26 @@ class Ledger:
     def next_order(self) -> int:
         return max((entry.order for entry in self.entries.values()), default=0) + 1
 
-    def others_with(self, resource: str) -> list[str]:
-        """Other projects on this host that own the resource."""
-        return [name for name, entries in self._load_others().items() if resource in entries]
+    def twin(self, resource: str) -> Entry | None:
+        """An entry of this project that means the same thing under another id."""
+        wanted = identity(resource)
+        found = (entry for name, entry in self.entries.items() if identity(name) == wanted)
+        return next(found, None)
+
+    def others_with(self, resource: str) -> dict[str, str]:
+        """Other projects on this host that own the same thing: project -> id there."""
+        wanted = identity(resource)
+        return {
+            project: name
+            for project, entries in self._load_others().items()
+            for name in entries
+            if identity(name) == wanted
+        }
 
     def refuse_if_owned(self, resource: str, source: str) -> None:
         """Raise if another project owns the resource."""
-        for other in self.others_with(resource):
-            theirs = self._load_others()[other][resource].source
+        for other, name in self.others_with(resource).items():
+            theirs = self._load_others()[other][name].source
             raise HostctlError(
                 f"cannot manage {resource}: project {other} ({theirs}) owns it already, "
                 f"and project {self.project} ({source}) declares it too",
@@ -92,11 +113,9 @@ class Ledger:
         others = self.others_with(resource)
         if not others:
             return False
-        heir = Ledger(self._paths, others[0])
-        theirs, ours = heir.entries[resource], self.entries[resource]
-        heir.entries[resource] = Entry(
-            **{**vars(theirs), "undo": ours.undo, "created": ours.created}
-        )
+        project, name = next(iter(others.items()))
+        heir, ours = Ledger(self._paths, project), self.entries[resource]
+        heir.entries[name] = replace(heir.entries[name], undo=ours.undo, created=ours.created)
         heir.save()
         return True
 

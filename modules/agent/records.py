@@ -16,7 +16,7 @@ from .generations import Generations, referenced_digests
 from .handlers import HANDLERS
 from .host import Host, Paths
 from .journal import Journal
-from .ledger import Entry, Ledger, Redactor, redact_undo
+from .ledger import Entry, Ledger, Redactor, identity, redact_undo
 
 if TYPE_CHECKING:
     from .content import Content
@@ -42,9 +42,7 @@ class Records:
     def claim(self, step: Step) -> None:
         """Raise if the resource belongs to another project."""
         resource = step.resource
-        if not self._is_new(step):
-            return
-        if not kinds.is_shared(resource.kind):
+        if self._is_new(step) and not kinds.is_shared(resource.kind):
             self.ledger.refuse_if_owned(resource.id, self.source)
 
     def contact(self, steps: Iterable[Step], host: Host) -> None:
@@ -56,9 +54,14 @@ class Records:
         for step in steps:
             if not self._is_new(step):
                 continue
-            undo = step.kind.undo(step.spec, step.observed, host)
+            twin = self.ledger.twin(step.resource.id)
+            undo = None if twin else step.kind.undo(step.spec, step.observed, host)
             with self._lock:
-                fresh[step.resource.id] = self._entry(step, undo)
+                entry = self._entry(step, undo)
+                if twin is not None:
+                    # What it was before the project is what it was before the first of the two.
+                    entry = replace(entry, kind=twin.kind, undo=twin.undo, created=twin.created)
+                fresh[step.resource.id] = entry
         if not fresh:
             return
         with self._lock:
@@ -114,6 +117,24 @@ class Records:
         """The resource was put back: the project does not own it any more."""
         with self._lock:
             self.ledger.entries.pop(resource, None)
+
+    def undeclared(self, document: Document) -> dict[str, Entry]:
+        """What is owned and not in the whole document; a limited run says nothing about the rest."""
+        if document.partial:
+            return {}
+        declared = {identity(resource.id) for resource in document.resources}
+        return {
+            name: entry
+            for name, entry in self.ledger.entries.items()
+            if identity(name) not in declared
+        }
+
+    def drop_twins(self, document: Document) -> None:
+        """Forget ids that mean what another declared id means now."""
+        ids = {resource.id for resource in document.resources}
+        for name in self.ledger.entries.keys() - ids - self.undeclared(document).keys():
+            if not document.partial:
+                self.removed(name)
 
     def forget(self, names: Iterable[str]) -> None:
         """These are left as they are, or to another project that has them too."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from ..contract.change import Reason
 from ..contract.document import Resource
+from ..contract.errors import HostctlError
 from . import kinds
 from .executor import ORPHANS
 from .graph import in_order
@@ -48,7 +49,11 @@ def plan_removal(
 
 
 def _used_elsewhere(records: Records, name: str, entry: Entry) -> bool:
-    return kinds.is_shared(entry.kind) and bool(records.ledger.others_with(name))
+    try:
+        shared = kinds.is_shared(entry.kind)
+    except HostctlError:
+        return False  # its own step says that the kind is missing
+    return shared and bool(records.ledger.others_with(name))
 
 
 def _resource(name: str, entry: Entry, needs: tuple[str, ...]) -> Resource:

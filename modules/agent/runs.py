@@ -66,6 +66,7 @@ class Session:
             executor.flush_handlers()
             if not executor.failed:
                 self._orphans(records, document, executor, early)
+                records.drop_twins(document)
         finally:
             if self._writing:
                 records.settle(step.resource for step in executor.steps if _settled(step))
@@ -133,7 +134,7 @@ class Session:
         """Containers that are no longer declared go before the graph: they may hold its ports and names."""
         old = {
             name: entry
-            for name, entry in _undeclared(records, document).items()
+            for name, entry in records.undeclared(document).items()
             if entry.kind == "container"
         }
         groups, _ = plan_removal(records, old)
@@ -145,9 +146,7 @@ class Session:
         self, records: Records, document: Document, executor: Executor, done: set[str]
     ) -> None:
         undeclared = {
-            name: entry
-            for name, entry in _undeclared(records, document).items()
-            if name not in done
+            name: entry for name, entry in records.undeclared(document).items() if name not in done
         }
         kept = sorted(name for name in undeclared if undeclared[name].kind == KEPT_KIND)
         for name in kept:
@@ -186,14 +185,6 @@ class Session:
             generation=0 if failed else generation,
             warnings=tuple(self._warnings),
         )
-
-
-def _undeclared(records: Records, document: Document) -> dict[str, Entry]:
-    """What the ledger has and the whole document has not; a limited run says nothing about the rest."""
-    if document.partial:
-        return {}
-    declared = {resource.id for resource in document.resources}
-    return {name: entry for name, entry in records.ledger.entries.items() if name not in declared}
 
 
 def _settled(step: Step) -> bool:

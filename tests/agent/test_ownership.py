@@ -151,3 +151,40 @@ def test_everything_on_disk_is_private(world: World, tmp_path: Path) -> None:
     for folder in (world.data, world.run):
         for path in (folder, *folder.rglob("*")):
             assert path.stat().st_mode & 0o077 == 0, path
+
+
+def test_a_copy_that_becomes_a_template_is_no_orphan(world: World, tmp_path: Path) -> None:
+    """The id changes with the kind, the file does not: it keeps its history and is not removed."""
+    (tmp_path / "a").write_text("found")
+    source = (world.agent / "hostctl_host" / "note.py").read_text()
+    for kind in ("copy", "template"):
+        (world.agent / "hostctl_host" / f"{kind}.py").unlink()
+        world.kind(kind, source)
+    path = {"path": str(tmp_path / "a")}
+    copied = {"id": f"copy.{tmp_path}/a", "kind": "copy", "spec": {**path, "text": "one"}}
+    rendered = {"id": f"template.{tmp_path}/a", "kind": "template", "spec": {**path, "text": "two"}}
+    world.apply(copied)
+    other = world.apply(rendered, project="blog")
+    assert "owns it already" in other.failures[0].message
+    report = world.apply(rendered, prune=True)
+    assert (report.status, report.warnings) == (HostStatus.OK, ())
+    assert (tmp_path / "a").read_text() == "two"
+    world.destroy()
+    assert (tmp_path / "a").read_text() == "found"
+
+
+def test_an_orphan_whose_kind_is_gone_says_so(world: World, tmp_path: Path) -> None:
+    world.apply(note(tmp_path / "a"))
+    (world.agent / "hostctl_host" / "note.py").unlink()
+    report = world.apply(prune=True)
+    assert "cannot handle kind note" in report.failures[0].message
+
+
+def test_a_secret_is_not_kept_where_undo_keeps_things(world: World, tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("found")
+    world.apply(note(tmp_path / "a", "s3cret", no_log=True))
+    ledger = json.loads((world.data / "projects/shop/ledger.json").read_text())
+    entry = ledger["resources"]["note.a"]
+    assert list(entry["spec"]) == ["keyed_hash"]
+    assert entry["undo"] == {"path": str(tmp_path / "a"), "text": "found"}
+    assert (world.data / "key").stat().st_size == 32
