@@ -1,0 +1,44 @@
+"""The same agent under every Python that hosts may have and that this machine has."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from hostctl_host.contract.report import HostStatus, Status
+
+from .test_run import note
+from .wire import World
+
+
+def _pythons() -> list[str]:
+    """One of each version from 3.9 on: the distribution's, and pyenv's where there are any."""
+    candidates = ["/usr/bin/python3", shutil.which("python3.9") or ""]
+    for version in ("3.9", "3.11", "3.13"):
+        found = sorted((Path.home() / ".pyenv" / "versions").glob(f"{version}.*/bin/python3"))
+        candidates += [str(path) for path in found[-1:]]
+    by_version: dict[str, str] = {}
+    for path in candidates:
+        if path and Path(path).exists():
+            text = subprocess.run([path, "-V"], capture_output=True, text=True, check=True).stdout
+            by_version.setdefault(text.split()[1].rsplit(".", 1)[0], path)
+    return list(by_version.values())
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("python", _pythons())
+def test_plan_apply_destroy(world: World, tmp_path: Path, python: str) -> None:
+    world.python = python
+    resources = (
+        note(tmp_path / "t", section="tasks", notify=["h"]),
+        note(tmp_path / "a"),
+        note(tmp_path / "b", needs=["note.a"]),
+    )
+    handlers = [{**note(tmp_path / "h"), "id": "handler.h"}]
+    assert world.plan(*resources, handlers=handlers).count(Status.CHANGED) == 4
+    assert world.apply(*resources, handlers=handlers).count(Status.CHANGED) == 4
+    assert world.apply(*resources, handlers=handlers).count(Status.OK) == 3
+    assert world.destroy().status is HostStatus.OK
+    assert not (tmp_path / "b").exists()
