@@ -120,7 +120,9 @@ def _origin(spec: Spec) -> str:
     from .store.reference import canonical_name
 
     if spec.content:
-        return "archive:" + digest(canonical([spec.content, spec.platform]))
+        return "archive:" + digest(
+            canonical([canonical_name(spec.name), spec.content, spec.platform])
+        )
     platform = f" {spec.platform}" if spec.platform else ""
     return f"pull:{canonical_name(spec.pull or spec.name)}{platform}"
 
@@ -135,7 +137,7 @@ def _observe_made(spec: Spec, store: Store, image: Image | None) -> Observed:
     known = next((item for item in store.images() if item.source == origin), None)
     missing = ""
     if spec.bootstrap is not None and known is None:
-        missing = _missing_tool(spec)
+        missing = _missing_tool(spec, spec.bootstrap)
     return Observed(
         image_id=image.image_id if image else None,
         target_id=known.image_id if known else None,
@@ -146,11 +148,15 @@ def _observe_made(spec: Spec, store: Store, image: Image | None) -> Observed:
     )
 
 
-def _missing_tool(spec: Spec) -> str:
+def _missing_tool(spec: Spec, bootstrap: Bootstrap) -> str:
     import os
 
-    from .store.bootstrap import TOOLS, tool
+    from .store.bootstrap import TOOLS, check, tool
 
+    try:
+        check(bootstrap, spec.name)
+    except HostctlError as error:
+        raise CannotObserve(error.message, hint=error.hint, ref=error.ref) from error
     if tool():
         return ""
     if not os.path.exists("/usr/bin/apt-get"):

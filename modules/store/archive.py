@@ -164,6 +164,8 @@ def _from_layout(
 
 def _named(items: list[Any], name: str, what: str) -> Descriptor | None:
     """The entry with the name; the only entry; None where all are one image for several platforms."""
+    if not items:
+        raise _error("it has no image")
     full = canonical_name(name)
     known = []
     for item in items:
@@ -235,6 +237,8 @@ def _from_docker(archive: Named, name: str, what: str) -> tuple[Manifest, Archiv
 
 
 def _tagged(images: Any, name: str) -> dict[str, Any]:
+    if not images:
+        raise _error("it has no image")
     full = canonical_name(name)
     known = [(item, [canonical_name(tag) for tag in item.get("RepoTags") or ()]) for item in images]
     for item, tags in known:
