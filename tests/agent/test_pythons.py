@@ -22,8 +22,9 @@ def _pythons() -> list[str]:
     by_version: dict[str, str] = {}
     for path in candidates:
         if path and Path(path).exists():
-            text = subprocess.run([path, "-V"], capture_output=True, text=True, check=True).stdout
-            by_version.setdefault(text.split()[1].rsplit(".", 1)[0], path)
+            shown = subprocess.run([path, "-V"], capture_output=True, text=True, check=False)
+            if shown.returncode == 0:  # pyenv's shims are there for versions that are not
+                by_version.setdefault(shown.stdout.split()[1].rsplit(".", 1)[0], path)
     return list(by_version.values())
 
 
