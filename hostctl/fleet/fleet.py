@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
+import weakref
 from collections.abc import Callable, Iterable
 from typing import Any, Generic, TypeVar
 
@@ -15,6 +17,7 @@ from .target import Target, Unreachable
 
 T = TypeVar("T")
 FORKS = 50
+GRACE = 3.0
 
 
 class Fleet(Generic[T]):
@@ -25,7 +28,7 @@ class Fleet(Generic[T]):
 
     def __init__(self, forks: int = FORKS) -> None:
         self._forks = max(1, forks)
-        self._open: dict[int, Any] = {}
+        self._open: weakref.WeakSet[Session] = weakref.WeakSet()
         self._lock = threading.Lock()
         self.stopping = False
 
@@ -67,25 +70,29 @@ class Fleet(Generic[T]):
                 thread.join()
         except KeyboardInterrupt:
             self.stop()
+            deadline = time.monotonic() + GRACE
             for thread in threads:
-                thread.join(0.5)
+                thread.join(max(0.0, deadline - time.monotonic()))
             raise
-        return {target.name: results[target.name] for target in wanted}
+        return {
+            target.name: results[target.name] if target.name in results else _interrupted(target)
+            for target in wanted
+        }
 
     def session(self, target: Target, mode: str, options: Options) -> Session:
         """`Session.open`, closed when the fleet stops. Use it in a `with` statement."""
         if self.stopping:
-            raise Unreachable(f"cannot start {target.name}: interrupted", ref="interrupted")
+            raise _interrupted(target)
         session = Session.open(target, mode, options)
         with self._lock:
-            self._open[id(session)] = session
+            self._open.add(session)
         return session
 
     def stop(self) -> None:
         """Close all sessions: the agents see the end of their input and stop."""
         self.stopping = True
         with self._lock:
-            sessions = list(self._open.values())
+            sessions = list(self._open)
         for session in sessions:
             session.close()
 
@@ -122,6 +129,10 @@ def failed_report(error: HostctlError) -> HostReport:
     """The report of a host that got no further than this error."""
     status = HostStatus.UNREACHABLE if isinstance(error, Unreachable) else HostStatus.FAILED
     return HostReport(status, failures=(Failure("", error.message, error.hint),))
+
+
+def _interrupted(target: Target) -> Unreachable:
+    return Unreachable(f"cannot start {target.name}: interrupted", ref="interrupted")
 
 
 def _unexpected(target: Target, error: Exception) -> HostctlError:

@@ -173,6 +173,7 @@ def start(
     reader, answer = _begin(stream, target, timeout, password)
     if answer is None:
         return stream, reader
+    stream.exit_code(2)  # a server that allows one session at a time counts this one until then
     stream.close()
     places = _places(answer, target)
     data = bundle.data

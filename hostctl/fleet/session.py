@@ -18,6 +18,7 @@ from . import launch
 from .ask import Asker
 from .bundle import Bundle
 from .local import LocalConnection
+from .pool import Pool
 from .stream import Connection, Reader, Stream
 from .target import Target, Unreachable
 
@@ -30,6 +31,7 @@ class Options:
 
     Attributes:
         bundle: the agent (see `bundle.build`).
+        pool: the run's SSH connections.
         timeout: seconds to connect and log in (`--timeout`).
         silence: seconds without a frame after which a host counts as wedged.
         lock_wait: seconds to wait for the host lock.
@@ -39,6 +41,7 @@ class Options:
 
     bundle: Bundle
     asker: Asker = field(default_factory=Asker)
+    pool: Pool = field(default_factory=Pool, repr=False, compare=False)
     timeout: float = 10.0
     silence: float = 20.0
     lock_wait: float | None = None
@@ -211,7 +214,10 @@ def connect(target: Target, options: Options) -> Connection:
 
     given = dict(target.options)
     hops = route(target, ssh.config_lookup(given.get("configfile")))
-    return ssh.connect(hops, ssh.Passwords(target.password, options.asker), options.timeout)
+    passwords = ssh.Passwords(target.password, options.asker)
+    return options.pool.lease(
+        hops, target.password, lambda: ssh.connect(hops, passwords, options.timeout)
+    )
 
 
 def run_program(

@@ -421,6 +421,10 @@ class SshConnection:
             ) from error
         return SshStream(channel)
 
+    @property
+    def alive(self) -> bool:
+        return self._transports[-1].is_active()
+
     def close(self) -> None:
         for transport in reversed(self._transports):
             transport.close()
@@ -492,7 +496,7 @@ class SshStream:
 
 
 def _cause(error: BaseException) -> str:
-    text = str(error).strip().rstrip(".")
+    text = str(getattr(error, "text", "") or error).strip().rstrip(".")
     if not text or isinstance(error, EOFError):
         return "the connection was closed"
     return text[0].lower() + text[1:] if not text[:2].isupper() else text

@@ -16,7 +16,7 @@ mkdir -p "$1/etc-upper" "$1/etc-work" /run/sshd
 mount --make-rprivate /
 mount -t overlay overlay -o "lowerdir=/etc,upperdir=$1/etc-upper,workdir=$1/etc-work" /etc
 mount -t tmpfs -o mode=755 tmpfs /home
-for user in plain asks free nosudo nopython oldpython noisy frozen; do
+for user in plain asks free nosudo nopython oldpython noisy frozen single; do
   useradd -M -p '*' -s /bin/sh -d "/home/$user" "$user"
   mkdir -p "/home/$user/.ssh"
   cp "$1/user.pub" "/home/$user/.ssh/authorized_keys"
@@ -98,6 +98,8 @@ KbdInteractiveAuthentication no
 MaxStartups 500:30:600
 MaxSessions 50
 AuthorizedKeysFile {folder}/user.pub
+Match User single
+  MaxSessions 1
 Match User nopython
   SetEnv PATH={folder}/bin-none
 Match User oldpython
