@@ -23,14 +23,14 @@ class Group:
     parents: list[str] = field(default_factory=list)
     vars: dict[str, Any] = field(default_factory=dict)
     depth: int = 0
+    priority: int = 1
 
-    @property
-    def priority(self) -> int:
-        """`ansible_group_priority`: among groups of one depth the higher wins."""
-        try:
-            return int(self.vars.get("ansible_group_priority", 1))
-        except (TypeError, ValueError):
-            return 1
+    def take_priority(self) -> None:
+        """`ansible_group_priority`, no variable: among groups of one depth the higher wins."""
+        if "ansible_group_priority" in self.vars:
+            given = self.vars["ansible_group_priority"]
+            self.priority = int(given) if str(given).isdigit() else 1
+            self.vars = {k: v for k, v in self.vars.items() if k != "ansible_group_priority"}
 
 
 @dataclass
@@ -102,6 +102,7 @@ class Inventory:
         loose.hosts = [name for name in self.hosts if name not in grouped]
         for group in self.groups.values():
             group.depth = 0
+            group.take_priority()
         self._deepen("all", 0)
         self._chains.clear()
         self._layers.clear()

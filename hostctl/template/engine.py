@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..inventory.files import display
 from ..yaml import Place
+from . import simple
 from .scope import MISSING, Deferred, Scope, TemplateError, UnknownResult
 
 if TYPE_CHECKING:
@@ -100,7 +101,8 @@ class Engine:
     def text(self, scope: Scope, raw: str, place: Place) -> Any:
         """One string rendered: native for a whole expression, text otherwise."""
         try:
-            return self.environment.render_value(raw, scope)
+            value = simple.render(raw, scope)
+            return self.environment.render_value(raw, scope) if value is MISSING else value
         except TemplateError as error:
             raise error.at(place) from None
 
@@ -113,20 +115,22 @@ class Engine:
         if not isinstance(raw, str):
             return bool(raw)
         text = raw.strip()
-        simple = {"true": True, "yes": True, "false": False, "no": False, "": True}
-        if text.lower() in simple:
-            return simple[text.lower()]
+        words = {"true": True, "yes": True, "false": False, "no": False, "": True}
+        if text.lower() in words:
+            return words[text.lower()]
         try:
             if is_template(text):
                 value = self.environment.render_value(text, scope)
-                if isinstance(value, str) and value.lower() not in simple:
+                if isinstance(value, str) and value.lower() not in words:
                     value = self.environment.expression(value, scope)
             else:
-                value = self.environment.expression(text, scope)
+                value = simple.condition(text, scope)
+                if value is MISSING:
+                    value = self.environment.expression(text, scope)
         except TemplateError as error:
             raise error.at(place) from None
         if isinstance(value, str):
-            return simple.get(value.lower(), bool(value))
+            return words.get(value.lower(), bool(value))
         return bool(value)
 
     def file(self, scope: Scope, path: Path, extra: dict[str, Any] | None = None) -> bytes:
@@ -155,6 +159,12 @@ class Engine:
             "ansible_managed": "Managed by hostctl",
         }
         inner = scope.child({}, {**managed, **(extra or {})})
+        try:
+            plain = simple.render(source, inner)
+        except TemplateError:
+            plain = MISSING  # Jinja finds it again, and its line
+        if isinstance(plain, str):
+            return plain.encode()
         return str(self.environment.render_file(source, name, inner)).encode()
 
 

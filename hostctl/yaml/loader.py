@@ -90,8 +90,7 @@ class _Reader:
         self.file = file
         self.errors = errors
         self.text = text
-        base = getattr(yaml, "CParser", None)
-        self.parser: Any = base(text) if base else yaml.Loader(text)
+        self.parser: Any = _parser(text)
         self.anchors: dict[str, tuple[Any, int]] = {}
         self.count = 0
 
@@ -248,11 +247,8 @@ class _Reader:
     def syntax(self, error: Any) -> HostctlError:
         mark: Any = error.problem_mark or error.context_mark
         cause = str(error.problem)
-        line = (
-            (self.text.splitlines() or [""])[min(mark.line, max(self.text.count("\n"), 0))]
-            if self.text
-            else ""
-        )
+        lines = self.text.splitlines()
+        line = lines[mark.line] if mark.line < len(lines) else ""
         hint = ""
         if "\t" in line[: mark.column + 1] or "'\\t'" in cause:
             hint = "indent with spaces: YAML forbids tabs"
@@ -268,6 +264,17 @@ class _Reader:
             hint=hint,
             ref="yaml-syntax",
         )
+
+
+def _parser(text: str) -> Any:
+    """libyaml's parser where PyYAML was built with it."""
+    try:
+        from yaml.cyaml import CParser
+    except ImportError:
+        import yaml
+
+        return yaml.Loader(text)
+    return CParser(text)
 
 
 def resolve(text: str) -> Any:
