@@ -13,7 +13,7 @@ from typing import Any
 
 from ..agent.host import Paths
 from ..contract.errors import HostctlError
-from . import links, netlink
+from . import links, netlink, redirect
 
 DNS_ADDRESS = ("127.0.0.11", 53)
 
@@ -78,20 +78,33 @@ def configure(network: dict[str, Any]) -> None:
 def dns_sockets() -> list[socket.socket]:
     """Child side: the UDP and the listening TCP socket of the container's resolver, 127.0.0.11:53.
 
-    SO_REUSEPORT lets an adopter that entered the namespace bind new ones beside those of a dead monitor.
+    They listen on ports of chance to which the namespace's NAT leads, so that the container's own programs
+    can have port 53; where the kernel has no NAT for us, on port 53 itself. An adopter that has entered
+    the namespace gets new ones, which from then on are asked instead of the old.
     """
-    found = []
-    for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
-        one = socket.socket(socket.AF_INET, kind | socket.SOCK_CLOEXEC)
-        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        if kind == socket.SOCK_DGRAM:
-            _widen(one)
-        one.bind(DNS_ADDRESS)
-        if kind == socket.SOCK_STREAM:
-            one.listen(128)
-        found.append(one)
+    host, port = DNS_ADDRESS
+    found = [_resolver_socket(socket.SOCK_DGRAM, 0), _resolver_socket(socket.SOCK_STREAM, 0)]
+    try:
+        udp, tcp = (one.getsockname()[1] for one in found)
+        redirect.redirect(host, port, {socket.IPPROTO_UDP: udp, socket.IPPROTO_TCP: tcp})
+    except OSError:
+        for one in found:
+            one.close()
+        found = [_resolver_socket(kind, port) for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM)]
     return found
+
+
+def _resolver_socket(kind: int, port: int) -> socket.socket:
+    one = socket.socket(socket.AF_INET, kind | socket.SOCK_CLOEXEC)
+    one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if port:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    if kind == socket.SOCK_DGRAM:
+        _widen(one)
+    one.bind((DNS_ADDRESS[0], port))
+    if kind == socket.SOCK_STREAM:
+        one.listen(128)
+    return one
 
 
 def _widen(one: socket.socket) -> None:

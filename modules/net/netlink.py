@@ -29,6 +29,7 @@ RTA_DST, RTA_OIF, RTA_GATEWAY = 1, 4, 5
 RT_TABLE_MAIN, RTPROT_STATIC, RTN_UNICAST = 254, 4, 1
 IFF_UP = 0x1
 SOL_NETLINK, NETLINK_CAP_ACK, NETLINK_EXT_ACK = 270, 10, 11
+ANSWER_SECONDS = 10
 
 _HEADER = struct.Struct("=IHHII")
 _LINK = struct.Struct("=BxHiII")
@@ -41,7 +42,7 @@ _ATTRIBUTE = struct.Struct("=HH")
 class Message:
     """One request; `what` names the act for the error message ("create bridge hc-1").
 
-    Where a message is `optional`, a kernel that refuses it is fine.
+    Where a message is `optional`, a kernel that refuses it is fine; one that is `silent` gets no answer.
     """
 
     type: int
@@ -49,6 +50,7 @@ class Message:
     body: bytes
     what: str
     optional: bool = False
+    silent: bool = False
 
 
 def attribute(kind: int, value: bytes) -> bytes:
@@ -219,6 +221,10 @@ class Netlink:
             socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol
         )
         self._socket.bind((0, 0))
+        # The kernel answers at once; a kernel that does not must not hang us.
+        self._socket.setsockopt(
+            socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", ANSWER_SECONDS, 0)
+        )
         # Short acknowledgements with the kernel's own words for what was wrong (since Linux 4.12).
         for option in (NETLINK_CAP_ACK, NETLINK_EXT_ACK):
             try:
@@ -243,8 +249,10 @@ class Netlink:
         waiting: dict[int, Message] = {}
         for message in messages:
             self._sequence += 1
-            waiting[self._sequence] = message
-            flags = message.flags | NLM_F_REQUEST | NLM_F_ACK
+            flags = message.flags | NLM_F_REQUEST
+            if not message.silent:
+                waiting[self._sequence] = message
+                flags |= NLM_F_ACK
             size = _HEADER.size + len(message.body)
             data += _HEADER.pack(size, message.type, flags, self._sequence, 0) + message.body
         self._socket.send(data)

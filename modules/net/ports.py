@@ -50,7 +50,20 @@ def check_port(
     Args:
         exclude: a container whose own publication does not count.
     """
-    owner = _owner(ports_in_use(paths, exclude), listeners(protocol), port, protocol, host_ip)
+    _refuse(
+        _owner(ports_in_use(paths, exclude), listeners(protocol), port, protocol, host_ip),
+        port,
+        protocol,
+        host_ip,
+    )
+
+
+def check_listeners(port: int, protocol: str = "tcp", host_ip: str = "") -> None:
+    """As `check_port`, but only what programs of the host listen on counts."""
+    _refuse(_owner({}, listeners(protocol), port, protocol, host_ip), port, protocol, host_ip)
+
+
+def _refuse(owner: str | None, port: int, protocol: str, host_ip: str) -> None:
     if owner is None:
         return
     who = owner if owner.startswith("container ") else _process_of(owner)

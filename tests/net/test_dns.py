@@ -196,3 +196,36 @@ def test_it_ends_when_there_is_nothing_to_serve(machine: Machine) -> None:
         time.sleep(0.5)
     assert machine.get("dns_processes(paths.run)") == []
     assert machine.get("os.path.exists(paths.run + '/dns.sock')") is False
+
+
+def test_a_container_may_serve_port_53_itself(machine: Machine) -> None:
+    machine.apply(name="shop_front")
+    server = machine.container("server", "shop_front", dns=True)
+    client = machine.container("client", "shop_front", dns=True)
+    server.call("dns_upstream('0.0.0.0')")
+    assert server.get("dns_ask('client')")[2] == [client.address]
+    assert server.get("dns_ask('client', tcp=True)")[2] == [client.address]
+    assert client.get(f"dns_ask('x.example', server={server.address!r})")[2] == ["192.0.2.7"]
+    assert server.get("dns_ask('x.example', server='127.0.0.1')")[2] == ["192.0.2.7"]
+
+
+def test_without_nat_in_the_namespace_names_work_all_the_same(machine: Machine) -> None:
+    machine.apply(name="shop_front")
+    machine.call(
+        "from hostctl_host.net import redirect\n"
+        "def refuse(*a): raise OSError(95, 'no NAT')\n"
+        "redirect.redirect = refuse"
+    )
+    client = machine.container("client", "shop_front", dns=True)
+    assert client.get("dns_ask('client')")[2] == [client.address]
+    assert client.get("dns_ask('client', tcp=True)")[2] == [client.address]
+
+
+def test_an_adopter_takes_the_names_over(machine: Machine) -> None:
+    machine.apply(name="shop_front")
+    client = machine.container("client", "shop_front", dns=True)
+    machine.call("old = hands['client']")
+    client.start_dns()
+    machine.call("old.close(); time.sleep(0.2)")
+    for tcp in (False, True):
+        assert client.get(f"dns_ask('client', tcp={tcp})")[2] == [client.address]

@@ -8,6 +8,12 @@ from .machine import Machine
 
 pytestmark = pytest.mark.root
 
+WAIT_FOR_LAST = (
+    "end = time.monotonic() + 3\n"
+    "while 'last' not in seen and time.monotonic() < end: time.sleep(0.02)\n"
+    "out = seen"
+)
+
 
 def test_containers_of_a_network_reach_each_other_and_the_outside(
     machine: Machine, outside: Machine
@@ -59,30 +65,38 @@ def test_a_port_bound_to_loopback_is_not_reachable_from_outside(
     machine.call("firewall.sync(paths)")
     assert machine.get("tcp_ask('127.0.0.1', 8080)").startswith("web ")
     assert outside.get("tcp_ask('10.99.0.1', 8080)") == "refused"
-    # A neighbour that sends to 127.0.0.1 over the wire gets nothing either.
-    for mine in ("127.0.0.0/8", "127.0.0.1"):
-        outside.ip("route", "del", "local", mine, "dev", "lo", "table", "local")
-    outside.ip("route", "add", "127.0.0.1", "via", "10.99.0.1", "src", "10.99.0.2")
-    outside.run("sysctl", "-qw", "net.ipv4.conf.wire.route_localnet=1")
+
+
+def test_a_neighbour_cannot_send_to_a_port_bound_to_loopback(
+    machine: Machine, outside: Machine
+) -> None:
+    machine.apply(name="shop_front")
+    web = machine.container("web", "shop_front")
+    web.call("seen = udp_record('0.0.0.0', 53)")
+    machine.publish("web", host_port=5353, target=53, protocol="udp", host_ip="127.0.0.1")
+    machine.publish("web", host_port=5354, target=53, protocol="udp")
+    machine.call("firewall.sync(paths)")
+    # The worst case: the host itself lets loopback addresses in on this wire.
     machine.run("sysctl", "-qw", "net.ipv4.conf.wire.route_localnet=1")
-    assert outside.get("tcp_ask('127.0.0.1', 8080, 0.5)") in ("timeout", "refused", "unreachable")
+    send = "s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.sendto({!r}, {!r})".format
+    machine.call(send(b"from the host", ("127.0.0.1", 5353)))
+    outside.call("give_loopback_away('10.99.0.1', '10.99.0.2')")
+    outside.call(send(b"from outside", ("127.0.0.1", 5353)))
+    # The way is open: a port of every address gets what is sent to it so.
+    outside.call(send(b"last", ("127.0.0.1", 5354)))
+    assert web.call(WAIT_FOR_LAST) == ["from the host", "last"]
 
 
 def test_containers_cannot_reach_services_on_the_hosts_loopback(machine: Machine) -> None:
     machine.apply(name="shop_front")
     client = machine.container("client", "shop_front")
-    machine.call("tcp_echo(9999, 'secret')")
     gateway = client.network["endpoints"][0]["gateway"]
-    code = (
-        "import subprocess\n"
-        "for a in ('127.0.0.0/8', '127.0.0.1'):\n"
-        "    subprocess.run(['ip', 'route', 'del', 'local', a, 'dev', 'lo', 'table', 'local'], check=True)\n"
-        f"subprocess.run(['ip', 'route', 'add', '127.0.0.1', 'via', {gateway!r}], check=True)\n"
-        "open('/proc/sys/net/ipv4/conf/eth0/route_localnet', 'w').write('1')\n"
-        "out = tcp_ask('127.0.0.1', 9999, 0.5)"
-    )
-    assert client.call(code) == "timeout"
-    assert machine.get("tcp_ask('127.0.0.1', 9999)") == "secret 127.0.0.1"
+    machine.call("seen = udp_record('0.0.0.0', 9999)")
+    send = "s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.sendto({!r}, {!r})".format
+    client.call(f"give_loopback_away({gateway!r}, {client.address!r})")
+    client.call(send(b"to loopback", ("127.0.0.1", 9999)))
+    client.call(send(b"last", (gateway, 9999)))
+    assert machine.call(WAIT_FOR_LAST) == ["last"]
 
 
 def test_networks_are_isolated_and_closed_to_the_outside(

@@ -10,6 +10,7 @@ import os
 import select
 import socket
 import struct
+import subprocess
 import sys
 import threading
 import time
@@ -64,6 +65,29 @@ def udp_echo(port, text):
             one.sendto(text.encode() + b" " + data, peer)
 
     threading.Thread(target=serve, daemon=True).start()
+
+
+def udp_record(address, port):
+    """A list that receives every datagram sent to the port."""
+    one = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    one.bind((address, port))
+    seen = []
+
+    def serve():
+        while True:
+            seen.append(one.recv(2048).decode())
+
+    threading.Thread(target=serve, daemon=True).start()
+    return seen
+
+
+def give_loopback_away(gateway, source):
+    """Let this namespace send packets for 127.0.0.1 to its neighbour, as an attacker would."""
+    for mine in ("127.0.0.0/8", "127.0.0.1"):
+        subprocess.run(
+            ["ip", "route", "del", "local", mine, "dev", "lo", "table", "local"], check=True
+        )
+    subprocess.run(["ip", "route", "add", "127.0.0.1", "via", gateway, "src", source], check=True)
 
 
 def tcp_ask(address, port, timeout=1.0):
