@@ -6,6 +6,7 @@ import argparse
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 from . import slots
 from .host import HostOptions, LabHost
@@ -24,6 +25,10 @@ def up(arguments: argparse.Namespace) -> None:
     lab.up()
     print(f"lab {lab.name} is up: {', '.join(f'{h.name} {h.address}' for h in lab.hosts.values())}")
     print(f"inventory: {lab.inventory}")
+    if arguments.link:
+        link = Path(arguments.link)
+        link.unlink(missing_ok=True)
+        link.symlink_to(lab.folder)
 
 
 def down(arguments: argparse.Namespace) -> None:
@@ -61,6 +66,7 @@ def main() -> None:
     verb.add_argument("--name", default="lab")
     verb.add_argument("--hosts", type=int, default=2)
     verb.add_argument("--debian11", action="store_true", help="one more host, with Python 3.9")
+    verb.add_argument("--link", help="a symbolic link to make to the lab's folder")
     verb.set_defaults(act=up)
     verb = verbs.add_parser("down", help="remove a lab")
     verb.add_argument("--name", default="lab")

@@ -97,7 +97,13 @@ class LabHost:
         )
         boot = Path(__file__).with_name("boot.sh")
         lower = roots.host_root(self.options.suite)
-        argv = [*cgroups.joining(self.cgroup, leaf=""), "unshare", *NAMESPACES, "--fork", "--kill-child"]
+        argv = [
+            *cgroups.joining(self.cgroup, leaf=""),
+            "unshare",
+            *NAMESPACES,
+            "--fork",
+            "--kill-child",
+        ]
         with (self.work / "boot.log").open("ab") as log:
             unshare = subprocess.Popen(
                 [*argv, "sh", str(boot), str(self.work), str(lower), str(table)],
@@ -164,14 +170,22 @@ class LabHost:
 
     def entering(self) -> list[str]:
         """The words that start a program inside the host: its namespaces, its cgroups, its root."""
-        joined = ["nsenter", f"--target={self.pid}", "--all", "--root", "--wd=/", "--"]
-        return [*cgroups.joining(self.cgroup), *joined]
+        joined = ["nsenter", f"--target={self.pid}", "--all", "--root", "--"]
+        return [*cgroups.joining(self.cgroup), *joined, "env", "--chdir=/"]
 
     def ssh(self, user: str = "root") -> list[str]:
         """The words of an OpenSSH client that logs in with the lab's key."""
         known = WORK / str(self.slot) / "known_hosts"
         options = [f"-oUserKnownHostsFile={known}", "-oBatchMode=yes", "-oIdentitiesOnly=yes"]
-        return ["ssh", "-F", "/dev/null", *options, "-i", str(self.ssh_key), f"{user}@{self.address}"]
+        return [
+            "ssh",
+            "-F",
+            "/dev/null",
+            *options,
+            "-i",
+            str(self.ssh_key),
+            f"{user}@{self.address}",
+        ]
 
     def stop(self) -> None:
         """Pull the plug: every process dies at once; what is on its disk stays."""

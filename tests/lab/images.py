@@ -4,7 +4,7 @@ the content of a registry.
 | image | what it is |
 |---|---|
 | `base:1` | one layer: dash, coreutils |
-| `shell:1` | base, then curl, nc, ip, ps, mount, python3-minimal; then whiteouts (`/etc/lab/gone`, opaque `/etc/lab/opaque`) |
+| `shell:1` | base; curl, nc, ip, ps, mount, python3-minimal; whiteouts in `/etc/lab` |
 | `shell:multi` | an index: amd64 is `shell:1`, arm64 is nothing that could run |
 | `nginx:1`, `nginx:2` | base, nginx-light; logs to stdout and stderr, sites from `/etc/nginx/conf.d` |
 | `redis:1`, `redis:2` | base, redis; runs as `redis` in the volume `/data`; `/etc/lab/version` differs |
@@ -91,7 +91,6 @@ echo 'redis:x:999:999::/var/lib/redis:/usr/sbin/nologin' >> etc/passwd
 echo 'redis:x:999:' >> etc/group
 mkdir -p data
 chown 999:999 data
-ln -sf redis-check-rdb usr/bin/redis-server
 """
 
 NGINX_CONFIG = {

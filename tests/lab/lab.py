@@ -147,6 +147,8 @@ class Lab:
         ]
         self.known_hosts.write_text("".join(lines))
         self.inventory.write_text(self.inventory_yaml())
+        addresses = [f"{host.address}\n" for host in self.hosts.values()]
+        (self.folder / "addresses").write_text("".join(addresses))
         config = self.home / ".ssh" / "config"
         config.parent.mkdir(mode=0o700, parents=True)
         config.write_text(

@@ -36,7 +36,7 @@ class Mirror(BaseHTTPRequestHandler):
         if "/pool/" in self.path and kept.exists():
             self._answer(kept)
             return
-        fresh = tempfile.NamedTemporaryFile(dir=self.cache, delete=False)
+        fresh = tempfile.NamedTemporaryFile(dir=self.cache, delete=False)  # noqa: SIM115
         try:
             with fresh, urllib.request.urlopen(ORIGIN + self.path, timeout=60) as answer:
                 shutil.copyfileobj(answer, fresh)

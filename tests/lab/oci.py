@@ -125,9 +125,7 @@ def describe(blob: bytes, media_type: str) -> dict[str, Any]:
     return {"mediaType": media_type, "digest": digest(blob), "size": len(blob)}
 
 
-def push(
-    registry: str, name: str, tag: str, layers: list[Layer], config: Mapping[str, Any]
-) -> str:
+def push(registry: str, name: str, tag: str, layers: list[Layer], config: Mapping[str, Any]) -> str:
     """Push an image to `http://REGISTRY` under a tag; its manifest's digest."""
     config_blob, manifest_blob = manifest(layers, config)
     for blob in [*(layer.blob for layer in layers), config_blob]:

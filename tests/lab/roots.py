@@ -98,14 +98,13 @@ def _bootstrap(
     argv += [f"--dpkgopt={option}" for option in NO_DOCS]
     if variant == "extract":  # nothing runs in it that would make /bin a link to /usr/bin
         argv += ["--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr"]
-    if setup:
-        argv += [f'--customize-hook=sh {script} "$1"']
     if keep_lists:
         argv += ["--skip=cleanup/apt/lists"]
     security = MIRROR.rstrip("/") + "-security"
     sources = f"deb {MIRROR} {suite} main\ndeb {security} {suite}-security main\n"
     try:
         run([*argv, suite, new, "-"], stdin=sources, timeout=900)
+        run(["sh", script, new])  # hooks of mmdebstrap would not run in an extracted root
     except BaseException:
         remove_tree(new)
         raise

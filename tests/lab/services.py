@@ -91,5 +91,7 @@ def _start(slot: int, name: str, argv: list[str]) -> None:
             stdout=log,
             stderr=log,
             start_new_session=True,
-            env={k: v for k, v in os.environ.items() if k.lower().endswith("_proxy") or k == "PATH"},
+            env={
+                k: v for k, v in os.environ.items() if k.lower().endswith("_proxy") or k == "PATH"
+            },
         )
