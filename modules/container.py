@@ -29,7 +29,7 @@ from .contract.compose import (
     ULIMITS,
     VOLUMES,
 )
-from .contract.errors import CannotApply
+from .contract.errors import CannotApply, HostctlError
 from .contract.fields import DURATION, SIZE
 from .contract.spec import encode
 
@@ -122,6 +122,7 @@ IN_PLACE = frozenset(
     ("restart", "stop_signal", "stop_grace_period", "mem_limit", "cpus", "pids_limit", "labels")
 )
 NOT_COMPARED = frozenset(("name", "depends_on", "deploy", "state", "image"))
+HALF_MADE = "half made"
 MAPS = frozenset(("environment", "labels", "ulimits"))
 
 
@@ -133,7 +134,7 @@ class Observed:
         spec: the spec that it was made from, encoded.
         image_id: config digest of the image that it was made from.
         target_id: config digest that its image reference stands for now; None: known after apply.
-        status: created, running, restarting, exited, or lost (nothing knows how it ended).
+        status: created, running, restarting, exited, or half made (a run was killed while making it).
         watched: its monitor lives.
         ending: how it ended, for people: `exit code 1`, `killed by signal 9`, `out of memory`.
         finished: it ended with exit code 0 and no restart policy wants it back.
@@ -154,7 +155,9 @@ def observe(spec: Spec, host: Host) -> Observed | None:
 
     found = recorded(host.paths, spec.name)
     if found is None:
-        return None
+        _check_ports(spec, host)
+        half_made = os.path.isdir(host.paths.container(spec.name))
+        return Observed({}, "", None, HALF_MADE, False) if half_made else None
     state = client.status(host.paths, spec.name)
     return Observed(
         spec=found["spec"],
@@ -165,6 +168,20 @@ def observe(spec: Spec, host: Host) -> Observed | None:
         ending=state.ending,
         finished=state.status == "exited" and state.exit_code == 0 and not _returns(spec.restart),
     )
+
+
+def _check_ports(spec: Spec, host: Host) -> None:
+    """A port that another program of the host has is said before anything is made.
+
+    What other containers publish is left to apply: this very run may take it from them.
+    """
+    if spec.state == "absent" or not spec.ports:
+        return
+    from .net.ports import check_listeners
+
+    for port in spec.ports:
+        if port.published:
+            check_listeners(port.published, port.protocol, port.host_ip)
 
 
 def _returns(policy: str) -> bool:
@@ -188,7 +205,7 @@ def diff(spec: Spec, observed: Observed | None) -> list[Change]:
             return []
         return [Change(Action.DELETE, before=observed.status, reason=Reason.UNWANTED)]
     wanted = _comparable(encode(spec))
-    if observed is None:
+    if observed is None or observed.status == HALF_MADE:
         shown = [Change(Action.CREATE, "image", after=spec.image, reason=Reason.ABSENT)]
         return shown + [
             Change(Action.CREATE, name, after=value, reason=Reason.ABSENT)
@@ -267,23 +284,22 @@ def apply(
     if spec.state == "absent":
         lifecycle.remove(spec.name, host.paths)
         return None
+    if any(change.action in (Action.CREATE, Action.REPLACE) for change in changes):
+        _make(spec, host)
+        return {"container": spec.name}
     fields = {change.field for change in changes}
-    if observed is None or any(change.action is Action.REPLACE for change in changes):
-        _make(spec, observed, host)
-    elif fields & {"state", "monitor"} or not fields:
-        if spec.state == "stopped":
-            client.stop(host.paths, spec.name)
-            return None
-        if "monitor" in fields:
-            client.adopt(host.paths, spec.name)
-        else:
-            lifecycle.start(spec, host)
-    if observed is not None and any(change.action is Action.UPDATE for change in changes):
+    if observed is not None and fields - {"state", "monitor"}:
         lifecycle.update(spec, observed.image_id, fields, host)
+    if "monitor" in fields:
+        client.adopt(host.paths, spec.name)
+    elif "state" in fields and spec.state == "stopped":
+        client.stop(host.paths, spec.name)
+    elif "state" in fields:
+        lifecycle.start(spec, host)
     return {"container": spec.name}
 
 
-def _make(spec: Spec, observed: Observed | None, host: Host) -> None:
+def _make(spec: Spec, host: Host) -> None:
     """Make and start it; where there was one, the old one is stopped and taken apart first."""
     from .runtime import lifecycle
     from .runtime.assemble import assemble
@@ -297,12 +313,16 @@ def _make(spec: Spec, observed: Observed | None, host: Host) -> None:
             hint="declare it under `images:`, or name one that a registry has",
         )
     lifecycle.clear(spec.name, host.paths)
-    assemble(spec, host, image_id, store.config(image_id), store.lower(image_id))
+    try:
+        assemble(spec, host, image_id, store.config(image_id), store.lower(image_id))
+    except HostctlError:
+        lifecycle.remove(spec.name, host.paths)
+        raise
     if spec.state != "stopped":
         lifecycle.start(spec, host)
 
 
 def undo(spec: Spec, observed: Observed | None, host: Host) -> Spec | None:
-    if observed is None and not os.path.isdir(host.paths.container(spec.name)):
+    if observed is None or observed.status == HALF_MADE:
         return replace(spec, state="absent")
     return None

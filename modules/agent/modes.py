@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ..contract.change import UNKNOWN, Action, Change, Reason
-from ..contract.errors import HostctlError
+from ..contract.errors import HostctlError, Impossible
 from . import kinds
 from .handlers import HANDLERS, name_of
 from .step import Run, Step, change, look
@@ -123,7 +123,7 @@ class Plan:
 
     def blind(self, step: Step, upset: bool) -> Result:
         assert step.error is not None
-        if not upset:
+        if not upset or isinstance(step.error, Impossible):
             raise step.error
         doubt = Change(
             Action.UPDATE,

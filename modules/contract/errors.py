@@ -31,5 +31,9 @@ class CannotObserve(HostctlError):
     """Raised by `observe`: the third state beside present and absent; it changes nothing and is a failure."""
 
 
+class Impossible(CannotObserve):
+    """Raised by `observe`: whatever else the run does, this cannot become so; plan says it as a failure."""
+
+
 class CannotApply(HostctlError):
     """Raised by `apply`: an act failed; what had been done before it stays recorded in the journal."""

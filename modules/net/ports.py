@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..agent.host import Paths
-from ..contract.errors import HostctlError
+from ..contract.errors import HostctlError, Impossible
 from . import firewall
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def _refuse(owner: str | None, port: int, protocol: str, host_ip: str) -> None:
         return
     who = owner if owner.startswith("container ") else _process_of(owner)
     at = f"{host_ip}:{port}" if host_ip else str(port)
-    raise HostctlError(
+    raise Impossible(
         f"cannot publish port {at}/{protocol}: it is used by {who}",
         hint="publish another port, or stop what uses this one",
         ref="port-taken",
