@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import re
-import secrets
 import shlex
 import time
 
@@ -28,7 +28,7 @@ def run(connection: Connection, target: Target, script: str, args: tuple[str, ..
     """Run `sh -c script hostctl args...` as the target's user."""
     if not target.become:
         return connection.run(_command(script, *args))
-    prompt = f"[hostctl-{secrets.token_hex(8)}] password:"
+    prompt = f"[hostctl-{os.urandom(8).hex()}] password:"
     # -S reads the password from stdin, and only if a password is needed: the prompt says so
     options = f"-S -p {shlex.quote(prompt)}"
     wrapper = _WRAPPER.format(user=shlex.quote(target.become_user), options=options)

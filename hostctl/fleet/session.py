@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -109,7 +110,11 @@ class Session:
                 connection, target, options.bundle, args, options.silence, password
             )
             session = cls(target, connection, stream, reader, options.debug)
-            session._greet(options.bundle.digest)
+            try:
+                session._greet(options.bundle.digest)
+            except BaseException:
+                stream.close()
+                raise
         except TimeoutError as error:
             connection.close()
             raise _silent(target, options.silence) from error
@@ -273,12 +278,15 @@ def _send_blob(session: Session, digest: str, data: bytes) -> None:
 def _locked(target: Target, header: dict[str, Any]) -> HostReport:
     holder = header.get("holder") or {}
     who = holder.get("who") or "another run"
-    since = f" since {holder['since']}" if holder.get("since") else ""
+    since = (
+        time.strftime(" since %H:%M:%S", time.localtime(holder["since"]))
+        if holder.get("since")
+        else ""
+    )
     action = f" ({holder['action']})" if holder.get("action") else ""
-    place = f" on {holder['host']}" if holder.get("host") else ""
     failure = Failure(
         "",
-        f"cannot lock {target.name}: {who}{place}{action} holds it{since}",
+        f"cannot lock {target.name}: {who}{action} holds it{since}",
         "wait until it ends, or give --lock-wait SECONDS",
     )
     return HostReport(HostStatus.LOCKED, failures=(failure,))

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     import paramiko
     from paramiko.transport import Transport
 
+WRITE_SILENCE = 20.0  # seconds without room for a single byte
+
 _import_lock = threading.Lock()
 _QUICKACK = getattr(socket, "TCP_QUICKACK", None)
 
@@ -460,20 +462,19 @@ class SshStream:
 
     def write(self, data: bytes) -> None:
         view = memoryview(data)
-        quiet = 0
+        deadline = time.monotonic() + WRITE_SILENCE
         while view:
             try:
                 sent = self._channel.send(bytes(view[: 1 << 17]))
             except TimeoutError:
-                quiet += 1
-                if quiet >= 20:
+                if time.monotonic() >= deadline:
                     raise
                 continue
             except OSError as error:
                 raise ConnectionError(str(error)) from error
             if sent == 0:
                 raise ConnectionError("the program has ended")
-            quiet = 0
+            deadline = time.monotonic() + WRITE_SILENCE
             view = view[sent:]
 
     def errors(self) -> bytes:

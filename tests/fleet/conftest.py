@@ -43,7 +43,9 @@ def standin(tmp_path_factory):
 
 @pytest.fixture
 def options(standin):
-    return Options(bundle=standin, timeout=5.0, silence=5.0)
+    made = Options(bundle=standin, timeout=5.0, silence=5.0)
+    yield made
+    made.pool.close()
 
 
 @pytest.fixture

@@ -67,7 +67,7 @@ def main():
         send(
             {
                 "type": "locked",
-                "holder": {"who": "ann", "host": "desk", "action": "apply", "since": "10:00"},
+                "holder": {"who": "ann@desk", "action": "apply", "since": 36000},
             }
         )
         return 0

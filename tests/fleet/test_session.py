@@ -294,8 +294,9 @@ def test_locked_host(options, dirs):
     with opened(local(dirs), options) as session:
         report = run_program(session, Program("locked"), lambda _: None)
     assert report.status is HostStatus.LOCKED
+    since = time.strftime("%H:%M:%S", time.localtime(36000))
     assert report.failures[0].message == (
-        "cannot lock here: ann on desk (apply) holds it since 10:00"
+        f"cannot lock here: ann@desk (apply) holds it since {since}"
     )
 
 

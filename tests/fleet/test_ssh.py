@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import socket
 import threading
 import time
@@ -115,7 +116,7 @@ def locked_key(server, tmp_path):
 
 def test_passphrase_is_asked_once(server, options, locked_key):
     asker = TypedAsker(["wrong", "open sesame"])
-    asking = Options(bundle=options.bundle, asker=asker)
+    asking = dataclasses.replace(options, asker=asker)
     target = Target.from_vars("web1", server.variables(ansible_ssh_private_key_file=locked_key))
     assert output(target, asking, "echo in") == "in\n"
     assert output(target, asking, "echo in") == "in\n"
@@ -124,7 +125,7 @@ def test_passphrase_is_asked_once(server, options, locked_key):
 
 def test_passphrase_without_terminal(server, options, locked_key):
     target = Target.from_vars("web1", server.variables(ansible_ssh_private_key_file=locked_key))
-    error = refused(target, Options(bundle=options.bundle, asker=TypedAsker([])))
+    error = refused(target, dataclasses.replace(options, asker=TypedAsker([])))
     assert error.message == (
         f"cannot use the SSH key {locked_key}: it has a passphrase and there is no terminal to ask on"
     )
@@ -153,7 +154,7 @@ def test_host_hangs_after_accept(options):
         port = listener.getsockname()[1]
         target = Target.from_vars("web1", {"ansible_host": "127.0.0.1", "ansible_port": port})
         started = time.monotonic()
-        error = refused(target, Options(bundle=options.bundle, timeout=1.0))
+        error = refused(target, dataclasses.replace(options, timeout=1.0))
     assert time.monotonic() - started < 3
     assert isinstance(error, Unreachable)
     assert error.message == (
