@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 from typing import Any
 
 
@@ -17,7 +16,7 @@ def write_atomic(path: str, data: bytes, mode: int = 0o600, uid: int = -1, gid: 
     folder, name = os.path.split(path)
     prefix = f".{name[:200]}.hostctl-"
     _sweep(folder, prefix)
-    temp = os.path.join(folder, f"{prefix}{os.getpid()}-{secrets.token_hex(4)}")
+    temp = os.path.join(folder, f"{prefix}{os.getpid()}-{os.urandom(4).hex()}")
     fd = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         with open(fd, "wb") as stream:

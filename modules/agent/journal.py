@@ -6,6 +6,7 @@ may exist although no ledger names it, and which handlers were notified and have
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Iterable
@@ -92,9 +93,9 @@ class Journal:
             private_folder(os.path.dirname(self.path))
             flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
             self._fd = os.open(self.path, flags, 0o600)
-            # A line that a kill cut off must not swallow the next one.
-            os.write(self._fd, b"\n")
-        data = b"".join(json.dumps(record).encode() + b"\n" for record in records)
-        os.write(self._fd, data)
+        # A line that a kill or a full disk cut off must not swallow the next one.
+        data = b"\n" + b"".join(json.dumps(record).encode() + b"\n" for record in records)
+        if os.write(self._fd, data) < len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self.path)
         if durable:
             os.fdatasync(self._fd)

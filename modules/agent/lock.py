@@ -11,6 +11,7 @@ import os
 import time
 from typing import Any, Callable
 
+from ..contract.errors import HostctlError
 from .channel import HEARTBEAT, Channel, ControllerGone
 from .files import private_folder
 
@@ -40,17 +41,18 @@ def acquire(
 
     Raises:
         ControllerGone: the controller hung up while this waited.
-        OSError: the run folder cannot be made or opened.
+        HostctlError: the run folder cannot be made or opened.
     """
-    path = os.path.join(run_dir, "lock")
-    if exclusive:
-        private_folder(run_dir)
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    else:
-        try:
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-        except (FileNotFoundError, NotADirectoryError):
-            return Lock(-1, exclusive=False)
+    try:
+        fd = _open(run_dir, exclusive)
+    except OSError as error:
+        raise HostctlError(
+            f"cannot lock this host: {error.strerror} ({error.filename})",
+            hint="set `become: true`, or a `hostctl_run_dir` of the user's own",
+            ref="lock-failed",
+        ) from error
+    if fd < 0:
+        return Lock(fd, exclusive=False)
     how = (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB
 
     def attempt() -> bool:
@@ -67,6 +69,18 @@ def acquire(
     if exclusive:
         _write_holder(fd, who, action)
     return Lock(fd, exclusive)
+
+
+def _open(run_dir: str, exclusive: bool) -> int:
+    """The lock file's descriptor; -1 where a plan finds none."""
+    path = os.path.join(run_dir, "lock")
+    if exclusive:
+        private_folder(run_dir)
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except (FileNotFoundError, NotADirectoryError):
+        return -1
 
 
 def _wait(attempt: Callable[[], bool], fd: int, wait: float, channel: Channel) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 import threading
 from dataclasses import dataclass, field, replace
@@ -173,15 +175,21 @@ def _explain(step: Step, error: Exception, kind: type[HostctlError], verb: str) 
     """Any exception as one line; where an unexpected one came from goes to stderr if asked for."""
     if isinstance(error, HostctlError):
         return error
-    import os
-
     if os.environ.get("HOSTCTL_DEBUG"):
         import traceback
 
         traceback.print_exception(type(error), error, error.__traceback__, file=sys.stderr)
+    start = f"cannot {verb} {step.resource.id}"
+    if isinstance(error, OSError) and error.strerror:
+        place = f" ({error.filename})" if error.filename and not step.resource.no_log else ""
+        hint = ""
+        if error.errno == errno.ENOSPC:
+            hint = "free some space on the host, then apply again"
+        elif error.errno in (errno.EACCES, errno.EPERM):
+            hint = "set `become: true`"
+        return kind(f"{start}: {error.strerror}{place}", hint=hint, ref="system-error")
     text = type(error).__name__
     if not step.resource.no_log:
         text += f": {error}"
-    hint = "" if isinstance(error, OSError) else "set HOSTCTL_DEBUG=1 to see where it comes from"
-    line = " ".join(f"cannot {verb} {step.resource.id}: {text}".split())
-    return kind(line, hint=hint, ref="kind-crashed")
+    line = " ".join(f"{start}: {text}".split())
+    return kind(line, hint="set HOSTCTL_DEBUG=1 to see where it comes from", ref="kind-crashed")
