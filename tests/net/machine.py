@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -142,6 +143,8 @@ class Machine(Worker):
             os.kill(pid, signal.SIGKILL)
         ip("netns", "del", self.name)
         shutil.rmtree(self.resolv_conf.parent)
+        with contextlib.suppress(OSError):
+            self.resolv_conf.parent.parent.rmdir()
 
 
 class Container(Worker):
