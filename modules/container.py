@@ -29,7 +29,7 @@ from .contract.compose import (
     ULIMITS,
     VOLUMES,
 )
-from .contract.errors import CannotApply, HostctlError
+from .contract.errors import CannotApply
 from .contract.fields import DURATION, SIZE
 from .contract.spec import encode
 
@@ -302,7 +302,6 @@ def apply(
 def _make(spec: Spec, host: Host) -> None:
     """Make and start it; where there was one, the old one is stopped and taken apart first."""
     from .runtime import lifecycle
-    from .runtime.assemble import assemble
     from .store.store import Store
 
     store = Store(host.paths.data)
@@ -312,12 +311,7 @@ def _make(spec: Spec, host: Host) -> None:
             f"cannot start {spec.name}: image {spec.image} is not in the host's store",
             hint="declare it under `images:`, or name one that a registry has",
         )
-    lifecycle.clear(spec.name, host.paths)
-    try:
-        assemble(spec, host, image_id, store.config(image_id), store.lower(image_id))
-    except HostctlError:
-        lifecycle.remove(spec.name, host.paths)
-        raise
+    lifecycle.renew(spec, host, image_id, store.config(image_id), store.lower(image_id))
     if spec.state != "stopped":
         lifecycle.start(spec, host)
 

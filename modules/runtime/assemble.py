@@ -111,14 +111,13 @@ def _network(spec: Spec, host: Host) -> dict[str, Any]:
         address = addresses.allocate(
             host.paths, attachment.network, spec.name, attachment.ipv4_address
         )
-        key = hashlib.sha256(f"{host.paths.data}\0{spec.name}\0{index}".encode()).hexdigest()
         network["endpoints"].append(
             {
                 "network": attachment.network,
                 "bridge": record["bridge"],
                 "interface": f"eth{index}",
-                "veth": f"hc{key[:10]}",
-                "mac": "02:" + ":".join(key[i : i + 2] for i in range(10, 20, 2)),
+                "veth": addresses.veth_name(host.paths, spec.name, index),
+                "mac": addresses.mac_of(address),
                 "address": f"{address}/{record['subnet'].partition('/')[2]}",
                 "gateway": "" if record.get("internal") else record["gateway"],
                 "names": sorted({*names, *attachment.aliases}),

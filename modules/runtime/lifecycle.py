@@ -12,13 +12,28 @@ from typing import Any
 
 from ..agent.host import Host, Paths
 from ..container import Spec
-from ..contract.errors import CannotApply
+from ..contract.errors import CannotApply, HostctlError
 from ..monitor import client
 from . import assemble
 from .bundle import resources
 
 SETTLE_SECONDS = 0.1
 LAST_LINES = 10
+
+
+def renew(spec: Spec, host: Host, image_id: str, image: dict[str, Any], layers: list[str]) -> None:
+    """Make it, in the place of the one that is there; what cannot be made leaves nothing behind.
+
+    Args: as of `assemble.assemble`.
+    """
+    published = clear(spec.name, host.paths)
+    try:
+        assemble.assemble(spec, host, image_id, image, layers)
+    except HostctlError:
+        remove(spec.name, host.paths)
+        raise
+    if published and not _has_ports(spec.name, host.paths):
+        _sync_firewall(host.paths)
 
 
 def start(spec: Spec, host: Host) -> None:
@@ -28,9 +43,7 @@ def start(spec: Spec, host: Host) -> None:
         CannotApply: it could not be started, or it ended at once (with exit code and last log lines).
     """
     if _has_ports(spec.name, host.paths):
-        from ..net import firewall
-
-        firewall.sync(host.paths)
+        _sync_firewall(host.paths)
     client.start(host.paths, spec.name)
     state = client.settle(host.paths, spec.name, SETTLE_SECONDS)
     if state.status == "running" or (state.status == "exited" and state.exit_code == 0):
@@ -57,11 +70,17 @@ def update(spec: Spec, image_id: str, fields: set[str], host: Host) -> None:
     assemble.record(spec, host, image_id)
 
 
-def clear(name: str, paths: Paths) -> None:
-    """Stop and take apart what is there, so that a new one can be made; anonymous volumes stay."""
+def clear(name: str, paths: Paths) -> bool:
+    """Stop and take apart what is there, so that a new one can be made; anonymous volumes stay.
+
+    Returns:
+        Whether it had published ports, which the firewall still knows.
+    """
+    published = _has_ports(name, paths)
     if os.path.isdir(paths.container(name)) or os.path.isdir(paths.container_run(name)):
         _end(name, paths)
         assemble.take_apart(paths, name, keep_anonymous=True)
+    return published
 
 
 def remove(name: str, paths: Paths) -> None:
@@ -84,9 +103,13 @@ def _release(name: str, network: dict[str, Any], paths: Paths) -> None:
         for endpoint in network["endpoints"]:
             addresses.release(paths, endpoint["network"], name)
     if network.get("ports"):
-        from ..net import firewall
+        _sync_firewall(paths)
 
-        firewall.sync(paths)
+
+def _sync_firewall(paths: Paths) -> None:
+    from ..net import firewall
+
+    firewall.sync(paths)
 
 
 def _has_ports(name: str, paths: Paths) -> bool:
