@@ -50,12 +50,14 @@ def status(_: argparse.Namespace) -> None:
 
 def enter(arguments: argparse.Namespace) -> None:
     """A root shell in a host (of the lab that has a host of this name), or one command."""
-    for slot in slots.claims():
+    for slot, claim in slots.claims().items():
+        if not claim.kept or arguments.name not in ("", claim.name):
+            continue
         if (WORK / str(slot) / arguments.host / "pid").exists():
             host = LabHost(arguments.host, slot, 0, HostOptions())
             argv = [*host.entering(), *(arguments.argv or ["bash", "-l"])]
             sys.exit(subprocess.run(argv, check=False).returncode)
-    raise LabError(f"no lab has a host {arguments.host}: python3 -m tests.lab status")
+    raise LabError(f"no kept lab has a host {arguments.host}: python3 -m tests.lab status")
 
 
 def main() -> None:
@@ -75,6 +77,7 @@ def main() -> None:
     verb = verbs.add_parser("status", help="list the labs")
     verb.set_defaults(act=status)
     verb = verbs.add_parser("enter", help="a root shell in a host")
+    verb.add_argument("--name", default="", help="the lab; default: whichever has the host")
     verb.add_argument("host")
     verb.add_argument("argv", nargs="*")
     verb.set_defaults(act=enter)

@@ -189,8 +189,13 @@ class LabHost:
 
     def stop(self) -> None:
         """Pull the plug: every process dies at once; what is on its disk stays."""
-        cgroups.kill(self.cgroup)
         if process := getattr(self, "_unshare", None):
+            # With PID 1 the kernel ends all others; unshare reaps it and ends too.
+            with contextlib.suppress(ProcessLookupError, FileNotFoundError):
+                os.kill(self.pid, signal.SIGKILL)
+                process.wait(10)
+        cgroups.kill(self.cgroup)
+        if process:
             process.wait(10)
         cgroups.remove(self.cgroup)
         link = f"{network.bridge_name(self.slot)}-{self.number}"
