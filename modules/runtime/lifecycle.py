@@ -10,6 +10,7 @@ import json
 import os
 from typing import Any
 
+from ..agent.files import read_json, write_json
 from ..agent.host import Host, Paths
 from ..container import Spec
 from ..contract.errors import CannotApply, HostctlError
@@ -61,10 +62,10 @@ def update(spec: Spec, image_id: str, fields: set[str], host: Host) -> None:
     """Change what can be changed while it runs: limits, restart policy, how to stop, labels."""
     assemble.write_settings(spec, host.paths)
     path = os.path.join(host.paths.container(spec.name), "bundle", "config.json")
-    config = assemble.read_json(path)
+    config = read_json(path)
     if isinstance(config, dict):
         config["linux"]["resources"] = resources(spec)
-        assemble.write_json(path, config)
+        write_json(path, config)
     if fields & {"mem_limit", "cpus", "pids_limit"}:
         client.update(host.paths, spec.name, resources(spec))
     assemble.record(spec, host, image_id)
@@ -85,7 +86,7 @@ def clear(name: str, paths: Paths) -> bool:
 
 def remove(name: str, paths: Paths) -> None:
     """Stop it and remove all that is its: folder, addresses, published ports; twice is fine."""
-    network = assemble.read_json(os.path.join(paths.container(name), "network.json")) or {}
+    network = read_json(os.path.join(paths.container(name), "network.json")) or {}
     _end(name, paths)
     assemble.take_apart(paths, name)
     _release(name, network, paths)
@@ -113,7 +114,7 @@ def _sync_firewall(paths: Paths) -> None:
 
 
 def _has_ports(name: str, paths: Paths) -> bool:
-    network = assemble.read_json(os.path.join(paths.container(name), "network.json")) or {}
+    network = read_json(os.path.join(paths.container(name), "network.json")) or {}
     return bool(network.get("ports"))
 
 
