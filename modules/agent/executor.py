@@ -201,9 +201,23 @@ class Executor:
         except _Judged as error:
             self._fail(step, error)
         except HostctlError as error:
-            result = error.result if isinstance(error, Unsuccessful) else {}
-            self._register(step, {**result, "changed": False, "failed": True, "msg": error.message})
+            self._judge_failure(step, error)
+
+    def _judge_failure(self, step: Step, error: HostctlError) -> None:
+        """`failed_when` may say that it is none; what does not converge after a verdict is one anyway."""
+        result = error.result if isinstance(error, Unsuccessful) else {}
+        result = {**result, "changed": False, "failed": True, "msg": error.message}
+        if not step.resource.verdict or step.judged:
+            if not step.judged:
+                self._register(step, result)
             self._fail(step, error)
+            return
+        verdict = self._verdicts.ask(step.resource, result)
+        if verdict.get("failed"):
+            self._fail(step, error)
+            return
+        step.changes = step.changes if verdict.get("changed") else []
+        self._end(step, Status.CHANGED if verdict.get("changed") else Status.OK)
 
     def _settle(self, step: Step, upset: bool) -> None:
         if step.error is None and not step.changes:
@@ -218,6 +232,7 @@ class Executor:
         known = not register.get("unknown")
         if resource.verdict and known:
             verdict = self._verdicts.ask(resource, register)
+            step.judged = True
             if verdict.get("failed"):
                 message = verdict.get("message") or register.get("msg") or "`failed_when` is true"
                 raise _Judged(str(message), ref="task-failed")

@@ -75,27 +75,20 @@ class Ledger:
         self._path = os.path.join(self.folder, "ledger.json")
         self._paths = paths
         self._others: dict[str, dict[str, Entry]] | None = None
+        self._owners: dict[str, dict[str, str]] | None = None
         self.entries = _load(self._path)
         self._saved = {name: entry.to_json() for name, entry in self.entries.items()}
 
     def next_order(self) -> int:
         return max((entry.order for entry in self.entries.values()), default=0) + 1
 
-    def twin(self, resource: str) -> Entry | None:
-        """An entry of this project that means the same thing under another id."""
-        wanted = identity(resource)
-        found = (entry for name, entry in self.entries.items() if identity(name) == wanted)
-        return next(found, None)
+    def by_identity(self) -> dict[str, Entry]:
+        """This project's entries by what they mean."""
+        return {identity(name): entry for name, entry in self.entries.items()}
 
     def others_with(self, resource: str) -> dict[str, str]:
         """Other projects on this host that own the same thing: project -> id there."""
-        wanted = identity(resource)
-        return {
-            project: name
-            for project, entries in self._load_others().items()
-            for name in entries
-            if identity(name) == wanted
-        }
+        return self._load_owners().get(identity(resource), {})
 
     def refuse_if_owned(self, resource: str, source: str) -> None:
         """Raise if another project owns the resource."""
@@ -130,6 +123,14 @@ class Ledger:
         elif os.path.exists(self._path):
             os.unlink(self._path)
         self._saved = data
+
+    def _load_owners(self) -> dict[str, dict[str, str]]:
+        if self._owners is None:
+            self._owners = {}
+            for project, entries in self._load_others().items():
+                for name in entries:
+                    self._owners.setdefault(identity(name), {})[project] = name
+        return self._owners
 
     def _load_others(self) -> dict[str, dict[str, Entry]]:
         if self._others is None:

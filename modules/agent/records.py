@@ -51,10 +51,13 @@ class Records:
         Raises whatever a kind's `undo` raises.
         """
         fresh: dict[str, Entry] = {}
+        twins: dict[str, Entry] | None = None
         for step in steps:
             if not self._is_new(step):
                 continue
-            twin = self.ledger.twin(step.resource.id)
+            if twins is None:
+                twins = self.ledger.by_identity()
+            twin = twins.get(identity(step.resource.id))
             undo = None if twin else step.kind.undo(step.spec, step.observed, host)
             with self._lock:
                 entry = self._entry(step, undo)

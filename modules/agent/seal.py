@@ -2,9 +2,10 @@
 
 Before a plan reads its document, the agent moves into mount and pid namespaces of its own, where every
 mount is read-only and no device but null, zero and random exists, and gives up all capabilities but the
-two that reading needs. `/tmp` stays visible, because playbooks declare files there; scratch space is a
-tmpfs of its own on /dev/shm, which TMPDIR names. Sockets are not covered: kinds that speak to a daemon
-use its reading verbs in `observe`.
+two that reading needs. Where there is Landlock it closes the way that is left: /proc/PID/root of a process
+of the same user that has no more rights (root in a container without capabilities). `/tmp` stays visible,
+because playbooks declare files there; scratch space is a tmpfs of its own on /dev/shm, which TMPDIR names.
+Sockets are not covered: kinds that speak to a daemon use its reading verbs in `observe`.
 """
 
 from __future__ import annotations
@@ -75,7 +76,11 @@ def seal() -> tuple[str, ...]:
         warnings = _unshare_unprivileged(namespaces)
         if warnings:
             _drop_rights()
-            return warnings
+            fenced = _fence()
+            what = (
+                "changes no file's content" if fenced else "writes nothing by the kinds' good will"
+            )
+            return (f"{warnings[0]}: a plan {what}; more cannot be enforced",)
     alive, held = os.pipe()
     child = os.fork()
     if child:
@@ -88,6 +93,7 @@ def seal() -> tuple[str, ...]:
     os.close(alive)
     _freeze_mounts()
     _drop_rights()
+    _fence()
     return warnings
 
 
@@ -96,10 +102,7 @@ def _unshare_unprivileged(namespaces: int) -> tuple[str, ...]:
     try:
         syscalls.unshare(syscalls.CLONE_NEWUSER | namespaces)
     except OSError as error:
-        return (
-            f"this host does not let user {uid} make namespaces ({error.strerror}): "
-            "the plan writes nothing, but the kernel does not enforce it",
-        )
+        return (f"this host does not let user {uid} make namespaces ({error.strerror})",)
     for name, text in (
         ("setgroups", "deny"),
         ("uid_map", f"{uid} {uid} 1"),
@@ -197,6 +200,15 @@ def _drop_rights() -> None:
     syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
     _, permitted, _ = syscalls.capget()
     syscalls.capset(permitted & KEPT, permitted & KEPT, 0)
+
+
+def _fence() -> bool:
+    """Landlock, if the kernel has it: no writing elsewhere, no looking into processes outside."""
+    try:
+        syscalls.landlock_writes_only_beneath("/dev")
+    except OSError:
+        return False
+    return True
 
 
 def _last_capability() -> int:

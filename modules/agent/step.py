@@ -31,6 +31,7 @@ class Step:
         reason: replaces the kind's reason (a handler is notified, an orphan no longer declared).
         removal: its spec is an undo: once done, the project does not own the resource.
         acted: something was done for it, perhaps only half.
+        judged: the controller has its result and has said whether that is a failure.
     """
 
     resource: Resource
@@ -43,6 +44,7 @@ class Step:
     error: HostctlError | None = None
     seen: int = -1
     acted: bool = False
+    judged: bool = False
     outcome: Outcome | None = None
     failure: Failure | None = None
 

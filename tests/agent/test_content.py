@@ -85,25 +85,21 @@ def test_a_blob_that_is_not_what_its_name_says_is_refused(world: World, tmp_path
     assert list((world.data / "blobs").iterdir()) == []
 
 
-def test_content_that_nothing_names_is_removed(world: World, tmp_path: Path) -> None:
-    for number in range(12):
-        data = b"%d\n" % number
-        with world.start("apply") as agent:
-            agent.run(document(copy(tmp_path / "a", data)), (data,))
-    kept = {path.name for path in (world.data / "blobs").iterdir()}
-    assert kept == {digest(b"%d\n" % number) for number in range(2, 12)}
-
-
-def test_found_content_comes_back_with_destroy(world: World, tmp_path: Path) -> None:
+def test_content_lives_as_long_as_a_generation_or_an_undo_names_it(
+    world: World, tmp_path: Path
+) -> None:
     (tmp_path / "a").write_bytes(b"precious\n")
     (tmp_path / "a").chmod(0o600)
     for number in range(12):
         data = b"%d\n" % number
         with world.start("apply") as agent:
             agent.run(document(copy(tmp_path / "a", data)), (data,))
+    kept = {path.name for path in (world.data / "blobs").iterdir()}
+    assert kept == {digest(b"%d\n" % n) for n in range(2, 12)} | {digest(b"precious\n")}
     world.destroy()
     assert (tmp_path / "a").read_bytes() == b"precious\n"
     assert (tmp_path / "a").stat().st_mode & 0o777 == 0o600
+    assert list((world.data / "blobs").iterdir()) == []
 
 
 def test_secret_content_stays_in_the_run_folder_and_not_for_long(

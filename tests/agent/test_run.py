@@ -239,6 +239,25 @@ def test_register_gets_a_result_and_a_verdict_decides(world: World, tmp_path: Pa
     assert report.failures[0].message == "not good enough"
 
 
+def test_failed_when_may_forgive_any_failure(world: World, tmp_path: Path) -> None:
+    with world.start("apply") as agent:
+        agent.verdicts = {"note.a": {"failed": False, "changed": False}}
+        report = agent.run(
+            document(
+                note(
+                    tmp_path / "a",
+                    section="tasks",
+                    register="r",
+                    verdict=True,
+                    spec={"trouble": "apply"},
+                ),
+                note(tmp_path / "b", section="tasks"),
+            )
+        )
+    assert agent.frames("result")[0]["result"]["msg"] == f"cannot write {tmp_path}/a"
+    assert statuses(report) == {"note.a": "ok", "note.b": "changed"}
+
+
 def test_a_plan_registers_what_is_unknown(world: World, tmp_path: Path) -> None:
     with world.start("plan") as agent:
         report = agent.run(

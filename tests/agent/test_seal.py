@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -30,6 +31,7 @@ class Spec:
     folder: str
     cgroup: str = ""
     victim: int = 0
+    powerless: int = 0
 
 def observe(spec, host):
     from .runtime import syscalls
@@ -67,6 +69,7 @@ def observe(spec, host):
     attempt("kill", os.kill, spec.victim, 9)
     attempt("namespace", syscalls.unshare, syscalls.CLONE_NEWNS)
     attempt("host's root", write, f"/proc/{spec.victim}/root" + spec.folder + "/made")
+    attempt("powerless root", write, f"/proc/{spec.powerless}/root" + spec.folder + "/made")
     attempt("parent's root", write, "/proc/%d/root" % os.getppid() + spec.folder + "/made")
     attempt("link", run, ["ip", "link", "add", "vandal0", "type", "dummy"])
     attempt("address", run, ["ip", "address", "add", "127.9.9.9/32", "dev", "lo"])
@@ -138,14 +141,18 @@ def test_a_kind_that_tries_to_write_cannot(
     """Also on a kernel that lacks mount_setattr (simulated)."""
     world.kind("vandal", VANDAL)
     if without:
-        _lack_mount_setattr(world)
+        _lack(world, without, errno.ENOSYS)
     (tmp_path / "there").write_text("untouched")
-    with subprocess.Popen(["sleep", "60"]) as victim:
+    # Like root in a container without capabilities: the kernel would let an equal look into its /proc.
+    powerless = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "sleep", "60"]
+    with subprocess.Popen(["sleep", "60"]) as victim, subprocess.Popen(powerless) as other:
         spec = {"folder": str(tmp_path), "cgroup": str(cgroup), "victim": victim.pid}
+        spec["powerless"] = other.pid
         with world.start("plan") as agent:
             report = agent.run(document({"id": "vandal.a", "kind": "vandal", "spec": spec}))
         assert victim.poll() is None
         victim.terminate()
+        other.terminate()
     assert report.status is HostStatus.OK, report.failures
     assert report.warnings == ()
     outcomes = report.outcomes[0].changes[0].after
@@ -156,8 +163,8 @@ def test_a_kind_that_tries_to_write_cannot(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["agent", "there"]
 
 
-def _lack_mount_setattr(world: World) -> None:
-    """The agent's door to ctypes with one call that the kernel does not know."""
+def _lack(world: World, call: str, code: int) -> None:
+    """The agent's door to ctypes with one call that the kernel refuses."""
     package = world.agent / "hostctl_host"
     runtime = (package / "runtime").resolve()
     (package / "runtime").unlink()
@@ -167,8 +174,8 @@ def _lack_mount_setattr(world: World) -> None:
             (package / "runtime" / item.name).symlink_to(item)
     source = (runtime / "syscalls.py").read_text()
     source += (
-        "\ndef mount_setattr(*args: object, **options: object) -> None:\n"
-        "    raise OSError(errno.ENOSYS, 'Function not implemented')\n"
+        f"\ndef {call}(*args: object, **options: object) -> None:\n"
+        f"    raise OSError({code}, os.strerror({code}))\n"
     )
     (package / "runtime" / "syscalls.py").write_text(source)
 
@@ -192,9 +199,12 @@ def open_folder():
     shutil.rmtree(folder)
 
 
-def test_an_ordinary_user_plans_too(open_folder: Path) -> None:
-    """With a user namespace where the kernel allows one, and with a warning where it does not."""
+@pytest.mark.parametrize("without", ["", "unshare"])
+def test_an_ordinary_user_plans_too(open_folder: Path, without: str) -> None:
+    """In a user namespace, and behind Landlock (with a warning) where the host allows none (simulated)."""
     world = World(open_folder)
+    if without:
+        _lack(world, without, errno.EPERM)
     world.kind("vandal", VANDAL)
     home = open_folder / "home"
     home.mkdir()
@@ -207,8 +217,18 @@ def test_an_ordinary_user_plans_too(open_folder: Path) -> None:
     spec = {"folder": str(home), "cgroup": "/sys/fs/cgroup", "victim": 1}
     report = world.plan({"id": "vandal.a", "kind": "vandal", "spec": spec})
     outcomes = report.outcomes[0].changes[0].after
-    if report.warnings:
-        assert "the kernel does not enforce it" in report.warnings[0]
+    if without:
+        assert "does not let user 65534 make namespaces" in report.warnings[0]
+        assert outcomes["file"] == outcomes["mkdir"] == "Permission denied"
     else:
+        assert report.warnings == ()
         assert outcomes["file"] == "Read-only file system"
-        assert sorted(path.name for path in home.iterdir()) == ["python"]
+    assert sorted(path.name for path in home.iterdir()) == ["python"]
+
+
+def test_root_without_the_right_to_seal_is_refused(world: World) -> None:
+    _lack(world, "unshare", errno.EPERM)
+    with world.start("plan") as agent:
+        error = agent.read_until("error")
+    assert error["ref"] == "seal-refused"
+    assert error["message"] == "cannot plan without writing: Operation not permitted"
