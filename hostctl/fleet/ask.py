@@ -21,6 +21,12 @@ class Asker:
         self._lock = threading.Lock()
         self._answers: dict[str, str] = {}
 
+    def for_keys(self) -> Asker:
+        """The same terminal for passphrases; no SSH password (jump hosts have their own)."""
+        other = Asker()
+        other._lock, other._answers = self._lock, self._answers
+        return other
+
     def ssh(self) -> str:
         """The SSH password for all hosts, or "" where it was not to be asked for."""
         return self.secret("SSH password: ") if self.ssh_password else ""

@@ -10,13 +10,14 @@ import dataclasses
 import threading
 import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 from .sshconfig import Hop
 from .stream import Connection, Stream
 from .target import Unreachable
 
 SESSIONS = 8
+FORWARDS = 1000  # forwardings through a jump host, which no server limits
 
 Key = tuple[tuple[Hop, ...], str]
 
@@ -28,11 +29,14 @@ class Shareable(Connection, Protocol):
     def alive(self) -> bool: ...
 
 
+C = TypeVar("C", bound=Shareable)
+
+
 class _Shared:
     """One connection and how many sessions it carries; `ready` once the login is decided."""
 
     def __init__(self) -> None:
-        self.connection: Shareable | None = None
+        self.connection: Any = None
         self.ready = threading.Event()
         self.sessions = 1
 
@@ -45,14 +49,22 @@ class Pool:
         self._shared: dict[Key, list[_Shared]] = {}
 
     def lease(
-        self, hops: tuple[Hop, ...], password: str, connect: Callable[[], Shareable]
-    ) -> Lease:
-        """A connection through these hops. Raises what `connect` raises."""
+        self,
+        hops: tuple[Hop, ...],
+        password: str,
+        connect: Callable[[], C],
+        limit: int = SESSIONS,
+    ) -> Lease[C]:
+        """A connection through these hops. Raises what `connect` raises.
+
+        Args:
+            limit: how many may share one.
+        """
         key = (tuple(dataclasses.replace(hop, label="") for hop in hops), password)
         while True:
             with self._lock:
                 known = self._shared.setdefault(key, [])
-                shared = next((item for item in known if item.sessions < SESSIONS), None)
+                shared = next((item for item in known if item.sessions < limit), None)
                 if shared is None:
                     break
                 shared.sessions += 1
@@ -95,22 +107,25 @@ class Pool:
                 shared.connection.close()
 
 
-class Lease:
+class Lease(Generic[C]):
     """One session's share of a connection; closing it leaves the connection to the others."""
 
-    def __init__(
-        self, pool: Pool, key: Key, shared: _Shared, connect: Callable[[], Shareable]
-    ) -> None:
+    def __init__(self, pool: Pool, key: Key, shared: _Shared, connect: Callable[[], C]) -> None:
         self._pool = pool
         self._key = key
         self._shared = shared
         self._connect = connect
-        self._own: Shareable | None = None
+        self._own: C | None = None
         self._closed = False
 
+    @property
+    def connection(self) -> C:
+        """The connection itself."""
+        connection: C = self._own or self._shared.connection
+        return connection
+
     def run(self, command: str) -> Stream:
-        connection = self._own or self._shared.connection
-        assert connection is not None
+        connection = self.connection
         alone = self._own is not None or self._shared.sessions == 1
         # alone on it, a refusal can only mean that the server still counts the last session
         for _ in range(20 if alone else 1):

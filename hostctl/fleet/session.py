@@ -19,7 +19,7 @@ from . import launch
 from .ask import Asker
 from .bundle import Bundle
 from .local import LocalConnection
-from .pool import Pool
+from .pool import FORWARDS, Lease, Pool
 from .stream import Connection, Reader, Stream
 from .target import Target, Unreachable
 
@@ -210,19 +210,28 @@ class Session:
         self.close()
 
 
-def connect(target: Target, options: Options) -> Connection:
+def connect(target: Target, options: Options) -> Connection | Lease[Any]:
     """A connection to the target: over SSH, or to this machine."""
     if target.connection == "local":
         return LocalConnection()
     from . import ssh
+    from .login import Passwords
     from .sshconfig import route
 
     given = dict(target.options)
     hops = route(target, ssh.config_lookup(given.get("configfile")))
-    passwords = ssh.Passwords(target.password, options.asker)
-    return options.pool.lease(
-        hops, target.password, lambda: ssh.connect(hops, passwords, options.timeout)
-    )
+
+    def dial(until: int) -> ssh.SshConnection:
+        """The connection to that hop, through the shared ones before it."""
+        through = None
+        if until:
+            jump = options.pool.lease(hops[:until], "", lambda: dial(until - 1), FORWARDS)
+            through = jump.connection
+        password = target.password if until == len(hops) - 1 else ""
+        asker = options.asker if until == len(hops) - 1 else options.asker.for_keys()
+        return ssh.connect(hops[until], Passwords(password, asker), options.timeout, through)
+
+    return options.pool.lease(hops, target.password, lambda: dial(len(hops) - 1))
 
 
 def run_program(

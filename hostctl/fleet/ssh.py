@@ -9,27 +9,26 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import random
 import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from hostctl_host.contract.errors import HostctlError
 
 from . import process
-from .keys import Identity, identities
+from .channel import SshStream
 from .knownhosts import host_name
+from .login import Passwords, cause, login
 from .sshconfig import Hop, config_text
-from .stream import KEEP, Stream
+from .stream import Stream
 from .target import Unreachable
 
 if TYPE_CHECKING:
-    import paramiko
     from paramiko.transport import Transport
-
-WRITE_SILENCE = 20.0  # seconds without room for a single byte
 
 _import_lock = threading.Lock()
 _QUICKACK = getattr(socket, "TCP_QUICKACK", None)
@@ -169,54 +168,48 @@ def _packetizer() -> type:
     return DeadlinePacketizer
 
 
-def connect(hops: tuple[Hop, ...], passwords: Passwords, timeout: float) -> SshConnection:
-    """Log in through all hops.
+def connect(
+    hop: Hop, passwords: Passwords, timeout: float, through: SshConnection | None = None
+) -> SshConnection:
+    """Log in to one hop.
 
     Args:
-        timeout: seconds for each hop, from the first packet to the accepted login.
+        timeout: seconds from the first packet to the accepted login.
+        through: the jump host before it.
     Raises:
         Unreachable: with the host, the address and what to do.
     """
-    transports: list[Transport] = []
-    try:
-        for index, hop in enumerate(hops):
-            deadline = time.monotonic() + timeout
-            through = transports[-1] if transports else None
-            is_last = index == len(hops) - 1
+    deadline = time.monotonic() + timeout
+    for attempt in range(3):
+        try:
             transport = _handshake(hop, _open(hop, through, deadline), deadline)
-            transports.append(transport)
-            _login(
-                transport, hop, passwords if is_last else Passwords(asker=passwords.asker), deadline
-            )
+            break
+        except Dropped:
+            # sshd drops logins at random beyond MaxStartups: many hosts at once may be one server
+            if attempt == 2 or time.monotonic() > deadline - 1:
+                raise
+            time.sleep(0.1 + random.random() * 0.3)
+    try:
+        login(transport, hop, passwords, deadline, _library())
     except BaseException:
-        for transport in reversed(transports):
-            transport.close()
+        transport.close()
         raise
-    return SshConnection(hops[-1], transports, timeout)
+    return SshConnection(hop, transport, timeout)
 
 
-class Passwords:
-    """Where the password for the last hop comes from: the variable, or a question asked once."""
-
-    def __init__(self, given: str = "", asker: Any = None) -> None:
-        self._given = given
-        self.asker = asker
-
-    def get(self) -> str:
-        return self._given or (self.asker.ssh() if self.asker else "")
+class Dropped(Unreachable):
+    """The server closed the connection before its greeting."""
 
 
-def _open(hop: Hop, through: Transport | None, deadline: float) -> Any:
+def _open(hop: Hop, through: SshConnection | None, deadline: float) -> Any:
     """A byte stream to the hop."""
     seconds = max(0.1, deadline - time.monotonic())
     if through is not None:
         try:
-            return through.open_channel(
-                "direct-tcpip", (hop.host, hop.port), ("127.0.0.1", 0), timeout=seconds
-            )
+            return through.forward(hop.host, hop.port, seconds)
         except Exception as error:
             raise Unreachable(
-                f"cannot reach {hop.label} at {hop.place} through the jump host: {_cause(error)}",
+                f"cannot reach {hop.label} at {hop.place} through the jump host: {cause(error)}",
                 hint="check ProxyJump and whether the jump host may forward (AllowTcpForwarding)",
                 ref="unreachable",
             ) from error
@@ -237,9 +230,9 @@ def _open(hop: Hop, through: Transport | None, deadline: float) -> Any:
             ref="unreachable",
         ) from error
     except OSError as error:
-        cause = (error.strerror or str(error)).lower()
+        words = (error.strerror or str(error)).lower()
         raise Unreachable(
-            f"cannot reach {hop.label} at {hop.place}: {cause}",
+            f"cannot reach {hop.label} at {hop.place}: {words}",
             hint="is the host up and sshd running there? check ansible_host and ansible_port",
             ref="unreachable",
         ) from error
@@ -292,8 +285,9 @@ def _no_handshake(hop: Hop, error: Exception, seconds: float, deadline: float) -
             hint="is that the port of sshd? a longer limit: --timeout",
             ref="unreachable",
         )
-    return Unreachable(
-        f"cannot talk SSH with {hop.label} at {hop.place}: {_cause(error)}",
+    kind = Dropped if str(error).startswith("Error reading SSH protocol banner") else Unreachable
+    return kind(
+        f"cannot talk SSH with {hop.label} at {hop.place}: {cause(error)}",
         hint="is that the port of sshd? sshd may also be refusing new connections (MaxStartups)",
         ref="unreachable",
     )
@@ -309,103 +303,17 @@ def _algorithms(key_type: str) -> tuple[str, ...]:
     return ("rsa-sha2-512", "rsa-sha2-256") if key_type == "ssh-rsa" else (key_type,)
 
 
-def _login(transport: Transport, hop: Hop, passwords: Passwords, deadline: float) -> None:
-    """Try keys and the password in the order that costs the fewest refused attempts."""
-    library = _library()
-    tried: list[str] = []
-    allowed: set[str] = set()
-    password_refused = False
-
-    def attempt(identity: Identity | None, password: str) -> bool:
-        transport.auth_timeout = max(0.1, deadline - time.monotonic())
-        try:
-            if identity is not None:
-                rest = transport.auth_publickey(hop.user, identity.load())
-            else:
-                rest = transport.auth_password(hop.user, password)
-            allowed.clear()
-            allowed.update(rest)
-            return not rest
-        except library.BadAuthenticationType as error:
-            allowed.clear()
-            allowed.update(error.allowed_types)
-        except library.AuthenticationException as error:
-            if not transport.is_active() or "timeout" in str(error).lower():
-                raise
-        return False
-
-    try:
-        for identity in _credentials(hop, passwords, transport):
-            method = "password" if isinstance(identity, str) else "publickey"
-            if allowed and not allowed & {method, "keyboard-interactive"} - (
-                {"keyboard-interactive"} if method == "publickey" else set()
-            ):
-                continue
-            if isinstance(identity, str):
-                if attempt(None, identity):
-                    return
-                password_refused = True
-            else:
-                tried.append(identity.label)
-                if attempt(identity, ""):
-                    return
-    except HostctlError:
-        raise
-    except Exception as error:
-        if time.monotonic() >= deadline - 0.2:
-            raise Unreachable(
-                f"cannot log in to {hop.label} at {hop.place} as {hop.user}: no answer in time",
-                hint="a longer limit: --timeout",
-                ref="unreachable",
-            ) from error
-        if not tried and not password_refused:
-            raise Unreachable(
-                f"cannot log in to {hop.label} at {hop.place}: {_cause(error)}", ref="login-refused"
-            ) from error
-    if password_refused:
-        raise Unreachable(
-            f"cannot log in to {hop.label} at {hop.place} as {hop.user}: the password was refused",
-            hint="check ansible_password and ansible_user, or ask for it with -k",
-            ref="wrong-password",
-        )
-    keys = (
-        f"none of the keys was accepted ({', '.join(tried)})" if tried else "there is no key to try"
-    )
-    raise Unreachable(
-        f"cannot log in to {hop.label} at {hop.place} as {hop.user}: {keys}",
-        hint=f"type: ssh-copy-id -p {hop.port} {hop.user}@{hop.host}, or set "
-        "ansible_ssh_private_key_file, or ask for a password with -k",
-        ref="login-refused",
-    )
-
-
-def _credentials(hop: Hop, passwords: Passwords, transport: Transport) -> Iterator[Identity | str]:
-    """Named keys, then the password if there is one, then the agent's and the default keys."""
-    explicit, others = identities(hop, passwords.asker, _library())
-    yield from explicit
-    password = passwords.get()
-    if password:
-        if not getattr(transport, "may_send_password", True):
-            raise Unreachable(
-                f"cannot send a password to {hop.label} at {hop.place}: its host key is wrong",
-                hint="remove the old key with ssh-keygen -R, or log in with a key",
-                ref="host-key-changed",
-            )
-        yield password
-    yield from others()
-
-
 class SshConnection:
-    """A logged-in connection; it runs programs and ends with all jump hosts' connections."""
+    """A logged-in connection: runs programs there, or forwards to what lies behind it."""
 
-    def __init__(self, hop: Hop, transports: list[Transport], timeout: float) -> None:
+    def __init__(self, hop: Hop, transport: Transport, timeout: float) -> None:
         self.hop = hop
-        self._transports = transports
+        self._transport = transport
         self._timeout = timeout
 
     def run(self, command: str) -> Stream:
         library = _library()
-        transport = self._transports[-1]
+        transport = self._transport
         try:
             channel = transport.open_session(timeout=self._timeout)
             request = library.Message()
@@ -417,87 +325,21 @@ class SshConnection:
             transport._send_user_message(request)  # type: ignore[attr-defined]
         except Exception as error:
             raise Unreachable(
-                f"cannot open a session on {self.hop.label} at {self.hop.place}: {_cause(error)}",
+                f"cannot open a session on {self.hop.label} at {self.hop.place}: {cause(error)}",
                 hint="sshd may limit sessions (MaxSessions)",
                 ref="session-refused",
             ) from error
         return SshStream(channel)
 
+    def forward(self, host: str, port: int, timeout: float) -> Any:
+        """A socket-like channel to an address as this server sees it."""
+        return self._transport.open_channel(
+            "direct-tcpip", (host, port), ("127.0.0.1", 0), timeout=timeout
+        )
+
     @property
     def alive(self) -> bool:
-        return self._transports[-1].is_active()
+        return self._transport.is_active()
 
     def close(self) -> None:
-        for transport in reversed(self._transports):
-            transport.close()
-
-
-class SshStream:
-    """A program on an SSH channel."""
-
-    def __init__(self, channel: paramiko.Channel) -> None:
-        self._channel = channel
-        self._errors = bytearray()
-        channel.settimeout(1.0)
-
-    def read(self, timeout: float) -> bytes:
-        deadline = time.monotonic() + timeout
-        while True:
-            self._drain()  # both streams share one window: unread stderr would stop stdout
-            try:
-                self._channel.settimeout(min(1.0, max(0.001, deadline - time.monotonic())))
-                data = self._channel.recv(1 << 18)
-            except TimeoutError:
-                if time.monotonic() >= deadline:
-                    raise
-                continue
-            if not data and not self._channel.eof_received:
-                raise ConnectionError("the connection was closed")
-            return bytes(data)
-
-    def _drain(self) -> None:
-        while self._channel.recv_stderr_ready():
-            self._errors += self._channel.recv_stderr(1 << 16)
-            del self._errors[:-KEEP]
-
-    def write(self, data: bytes) -> None:
-        view = memoryview(data)
-        deadline = time.monotonic() + WRITE_SILENCE
-        while view:
-            try:
-                sent = self._channel.send(bytes(view[: 1 << 17]))
-            except TimeoutError:
-                if time.monotonic() >= deadline:
-                    raise
-                continue
-            except OSError as error:
-                raise ConnectionError(str(error)) from error
-            if sent == 0:
-                raise ConnectionError("the program has ended")
-            deadline = time.monotonic() + WRITE_SILENCE
-            view = view[sent:]
-
-    def errors(self) -> bytes:
-        self._drain()
-        return bytes(self._errors)
-
-    def end(self) -> None:
-        with contextlib.suppress(OSError, EOFError):
-            self._channel.shutdown_write()
-
-    def exit_code(self, timeout: float) -> int | None:
-        if not self._channel.status_event.wait(timeout):
-            return None
-        code = self._channel.exit_status
-        return code if code >= 0 else None
-
-    def close(self) -> None:
-        with contextlib.suppress(OSError, EOFError):
-            self._channel.close()
-
-
-def _cause(error: BaseException) -> str:
-    text = str(getattr(error, "text", "") or error).strip().rstrip(".")
-    if not text or isinstance(error, EOFError):
-        return "the connection was closed"
-    return text[0].lower() + text[1:] if not text[:2].isupper() else text
+        self._transport.close()

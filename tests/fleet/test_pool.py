@@ -35,6 +35,21 @@ def test_ten_hosts_of_one_login(user, most, server, options):
     options.pool.close()
 
 
+def test_a_jump_host_is_passed_by_one_connection(server, options):
+    jump = f"plain@127.0.0.1:{server.port}"
+    config = server.folder / "jump-config"
+    config.write_text(
+        f"Host 127.0.0.1\n  UserKnownHostsFile {server.known_hosts}\n  IdentityFile {server.key}\n"
+    )
+    args = f"-F {config} -J {jump}"
+    variables = server.variables(ansible_user="free", ansible_ssh_common_args=args)
+    work = [(Target.from_vars(f"h{n}", variables), Program()) for n in range(12)]
+    before = logins(server, "plain"), logins(server, "free")
+    reports = run_hosts(work, "apply", options, lambda *_: None)
+    assert [report.status for report in reports.values()] == [HostStatus.OK] * 12
+    assert (logins(server, "plain") - before[0], logins(server, "free") - before[1]) == (1, 2)
+
+
 class Fake:
     alive = True
 

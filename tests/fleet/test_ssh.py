@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import socket
+import subprocess
 import threading
 import time
 
@@ -101,6 +103,9 @@ class TypedAsker:
     def ssh(self) -> str:
         return ""
 
+    def for_keys(self):
+        return self
+
 
 @pytest.fixture
 def locked_key(server, tmp_path):
@@ -130,6 +135,35 @@ def test_passphrase_without_terminal(server, options, locked_key):
         f"cannot use the SSH key {locked_key}: it has a passphrase and there is no terminal to ask on"
     )
     assert error.hint == f"type: ssh-add {locked_key}"
+
+
+@pytest.fixture
+def agent(tmp_path, monkeypatch, locked_key):
+    """An SSH agent that holds the key with the passphrase."""
+    address = str(tmp_path / "agent")
+    process = subprocess.Popen(["ssh-agent", "-D", "-a", address], stdout=subprocess.DEVNULL)
+    while not os.path.exists(address):
+        time.sleep(0.01)
+    ask = tmp_path / "ask"
+    ask.write_text("#!/bin/sh\necho open sesame\n")
+    ask.chmod(0o700)
+    environment = os.environ | {
+        "SSH_AUTH_SOCK": address,
+        "SSH_ASKPASS": str(ask),
+        "SSH_ASKPASS_REQUIRE": "force",
+    }
+    subprocess.run(["ssh-add", "-q", locked_key], env=environment, check=True)
+    monkeypatch.setenv("SSH_AUTH_SOCK", address)
+    yield locked_key
+    process.terminate()
+    process.wait(5)
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_key_in_the_agent(named, server, options, agent):
+    variables = server.variables(ansible_ssh_private_key_file=agent if named else "")
+    silent = dataclasses.replace(options, asker=TypedAsker([]))
+    assert output(Target.from_vars("web1", variables), silent, "echo in") == "in\n"
 
 
 def test_host_down(options):
@@ -168,9 +202,10 @@ def test_no_ssh_server(options):
         port = listener.getsockname()[1]
 
         def answer() -> None:
-            client, _ = listener.accept()
-            with client:
-                client.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            while True:
+                client, _ = listener.accept()
+                with client:
+                    client.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
 
         threading.Thread(target=answer, daemon=True).start()
         target = Target.from_vars("web1", {"ansible_host": "127.0.0.1", "ansible_port": port})
