@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from .agent.host import Host
 from .contract.change import UNKNOWN, Action, Change, Reason
+from .contract.compose import COMMAND, ENVIRONMENT, WORDS
 from .contract.errors import CannotApply, CannotObserve, HostctlError
 
 if TYPE_CHECKING:
@@ -19,13 +20,13 @@ class Bootstrap:
     """An image made of a distribution's packages, without a registry."""
 
     suite: str = "bookworm"
-    packages: tuple[str, ...] = ()
+    packages: Annotated[tuple[str, ...], WORDS] = ()
     mirror: str = ""
     variant: str = "minbase"
-    components: tuple[str, ...] = ("main",)
-    command: tuple[str, ...] = ()
-    entrypoint: tuple[str, ...] = ()
-    environment: dict[str, str] = field(default_factory=dict)
+    components: Annotated[tuple[str, ...], WORDS] = ("main",)
+    command: Annotated[tuple[str, ...], COMMAND] = ()
+    entrypoint: Annotated[tuple[str, ...], COMMAND] = ()
+    environment: Annotated[dict[str, str], ENVIRONMENT] = field(default_factory=dict)
     user: str = ""
     working_dir: str = ""
     stop_signal: str = ""
@@ -49,6 +50,30 @@ class Spec:
     archive: str = ""
     content: dict[str, str] = field(default_factory=dict)
     state: Literal["present", "absent"] = "present"
+
+    def __post_init__(self) -> None:
+        """Raise ValueError (the controller adds file and line) for what no host could make."""
+        if self.state == "absent":
+            return
+        sources = {
+            "pull": bool(self.pull),
+            "bootstrap": self.bootstrap is not None,
+            "archive": bool(self.archive or self.content),
+        }
+        given = [name for name, there in sources.items() if there]
+        if len(given) > 1:
+            raise ValueError(f"an image has one source, not {' and '.join(given)}")
+        try:
+            if self.bootstrap is not None:
+                from .store.values import check_bootstrap
+
+                check_bootstrap(self.bootstrap, self.name)
+            elif "archive" not in given:
+                from .store.reference import parse
+
+                parse(self.pull or self.name)
+        except HostctlError as error:
+            raise ValueError(error.message + (f"; {error.hint}" if error.hint else "")) from None
 
 
 @dataclass(frozen=True)
@@ -137,7 +162,7 @@ def _observe_made(spec: Spec, store: Store, image: Image | None) -> Observed:
     known = next((item for item in store.images() if item.source == origin), None)
     missing = ""
     if spec.bootstrap is not None and known is None:
-        missing = _missing_tool(spec, spec.bootstrap)
+        missing = _missing_tool(spec)
     return Observed(
         image_id=image.image_id if image else None,
         target_id=known.image_id if known else None,
@@ -148,15 +173,11 @@ def _observe_made(spec: Spec, store: Store, image: Image | None) -> Observed:
     )
 
 
-def _missing_tool(spec: Spec, bootstrap: Bootstrap) -> str:
+def _missing_tool(spec: Spec) -> str:
     import os
 
-    from .store.bootstrap import TOOLS, check, tool
+    from .store.bootstrap import TOOLS, tool
 
-    try:
-        check(bootstrap, spec.name)
-    except HostctlError as error:
-        raise CannotObserve(error.message, hint=error.hint, ref=error.ref) from error
     if tool():
         return ""
     if not os.path.exists("/usr/bin/apt-get"):

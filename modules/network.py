@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 from .agent.host import Host, Paths
 from .contract.change import UNKNOWN, Action, Change, Reason
+from .contract.compose import LABELS
 from .contract.errors import CannotApply, CannotObserve, HostctlError
 
 
@@ -22,7 +23,7 @@ class Spec:
     subnet: str = ""
     gateway: str = ""
     ip_range: str = ""
-    labels: dict[str, str] = field(default_factory=dict)
+    labels: Annotated[dict[str, str], LABELS] = field(default_factory=dict)
     state: str = "present"
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 from .agent.files import private_folder, read_json, write_json
 from .agent.host import Host, Paths
 from .contract.change import Action, Change, Reason
+from .contract.compose import LABELS
 from .contract.errors import CannotApply, CannotObserve
 
 
@@ -19,7 +20,7 @@ class Spec:
     name: str
     driver: str = "local"
     external: bool = False
-    labels: dict[str, str] = field(default_factory=dict)
+    labels: Annotated[dict[str, str], LABELS] = field(default_factory=dict)
     state: str = "present"
 
 

@@ -47,10 +47,17 @@ def read_deploy(value: Any, place: Place, raw: Any, errors: Collector) -> Deploy
     if value is None:
         return Deploy()
     written = raw.get("deploy") if isinstance(raw, dict) else None
-    before = len(errors.errors)
+    own = Collector()
+    deploy = _read(value, place, written, own)
+    for error in own.errors:
+        errors.take(error)
+    return None if own.errors else deploy
+
+
+def _read(value: Any, place: Place, written: Any, errors: Collector) -> Deploy:
     if not isinstance(value, dict):
         errors.add("cannot use deploy: it is a map", where=place, ref="wrong-type")
-        return None
+        return Deploy()
     for key in value:
         at = place.key(written, key, name=True)
         if key in _LATER or (key == "mode" and value[key] != "replicated"):
@@ -73,7 +80,7 @@ def read_deploy(value: Any, place: Place, raw: Any, errors: Collector) -> Deploy
             ref="wrong-type",
         )
     limits = _limits(value.get("resources"), place, written, errors)
-    return None if len(errors.errors) > before else Deploy(replicas, limits)
+    return Deploy(replicas, limits)
 
 
 def _limits(resources: Any, place: Place, written: Any, errors: Collector) -> dict[str, Any]:

@@ -51,18 +51,18 @@ def check_keys(
         if isinstance(key, str) and ("{{" in key):
             continue
         good = False
-        where = place.key(args, key, name=True)
-        known = [*names, *extra]
-        if key in LATER_BY_KIND.get(kind, ()):
-            errors.add(f"not supported yet: {key}", where=where, ref="not-supported")
-        else:
-            errors.add(
-                f"cannot use the key {key!r} in {kind}",
-                where=where,
-                hint=did_you_mean(str(key), known),
-                ref="unknown-key",
-            )
+        _unknown_key(cls, kind, key, place.key(args, key, name=True), extra, errors)
     return good
+
+
+def _unknown_key(
+    cls: type[Any], kind: str, key: Any, where: Place, extra: frozenset[str], errors: Collector
+) -> None:
+    if key in LATER_BY_KIND.get(kind, ()):
+        errors.add(f"not supported yet: {key}", where=where, ref="not-supported")
+        return
+    hint = did_you_mean(str(key), [*field_names(cls), *extra])
+    errors.add(f"cannot use the key {key!r} in {kind}", where=where, hint=hint, ref="unknown-key")
 
 
 def validate(
@@ -81,7 +81,6 @@ def validate(
         place: the place of `raw`, the map as it was written (for the places of its keys).
         label: what the spec is for, in messages (default: the kind).
     """
-    before = len(errors.errors)
     try:
         return build(cls, data)
     except Inexact:
@@ -89,12 +88,18 @@ def validate(
     except FieldError as error:
         del error  # pydantic finds this one and the others
     what = label or kind
-    for key in required(cls):
-        if key not in data:
-            errors.add(f"cannot use {what}: {key} is missing", where=place, ref="missing-key")
-    if len(errors.errors) > before:
+    names = field_names(cls)
+    unknown = [key for key in data if key not in names]
+    for key in unknown:
+        _unknown_key(cls, kind, key, place.walk(raw, [key], name=True), frozenset(), errors)
+    data = {key: value for key, value in data.items() if key in names}
+    missing = [key for key in required(cls) if key not in data]
+    for key in missing:
+        errors.add(f"cannot use {what}: {key} is missing", where=place, ref="missing-key")
+    if missing:
         return None
-    return _with_pydantic(cls, what, data, place, raw, errors)
+    made = _with_pydantic(cls, what, data, place, raw, errors)
+    return None if unknown else made
 
 
 def _with_pydantic(

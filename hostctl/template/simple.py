@@ -12,6 +12,7 @@ from typing import Any
 from .scope import MISSING, Result, Scope
 
 _REFERENCE = re.compile(r"\{\{\s*([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)\s*\}\}")
+_OTHER = re.compile(r"\{[{%#]|[}%#]\}|^\}")
 _NAME = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*\Z")
 _WORDS = frozenset("true false none True False None not and or if else in is omit".split(" "))
 
@@ -26,8 +27,8 @@ def render(text: str, scope: Scope) -> Any:
     if whole:
         return lookup(whole[1], scope)
     parts = _REFERENCE.split(text)
-    if any("{{" in part or "{%" in part or "{#" in part or "}}" in part for part in parts[::2]):
-        return MISSING
+    if any(_OTHER.search(part) or part.endswith("{") for part in parts[::2]):
+        return MISSING  # braces of any other kind: Jinja may see more in them
     for index in range(1, len(parts), 2):
         value = lookup(parts[index], scope)
         if value is MISSING or not isinstance(value, (str, int, float, type(None))):

@@ -173,8 +173,8 @@ class _Reader:
             key = self.value(start, depth, path)
             if isinstance(key, (Map, Seq)):
                 raise self.error(start, "a key must be a plain value", ref="yaml-key")
-            mark = start.start_mark
-            line, column = mark.line + 1, mark.column + 1
+            at: Any = start.start_mark
+            line, column = at.line + 1, at.column + 1
             event = self.next()
             below = f"{path}.{key}" if path else str(key)
             value = self.value(event, depth + 1, below)
@@ -269,7 +269,7 @@ class _Reader:
 def _parser(text: str) -> Any:
     """libyaml's parser where PyYAML was built with it."""
     try:
-        from yaml.cyaml import CParser
+        from yaml.cyaml import CParser  # type: ignore[attr-defined]
     except ImportError:
         import yaml
 

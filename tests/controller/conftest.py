@@ -18,8 +18,9 @@ INVENTORY = """\
 all:
   children:
     web:
+      vars: {color: red}
       hosts:
-        web1: {color: red}
+        web1:
         web2:
     db:
       hosts:

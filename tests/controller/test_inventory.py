@@ -10,13 +10,14 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from .conftest import Folder
+from hostctl_host.contract.errors import HostctlError
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hostctl.inventory import Inventory, load_inventory
 from hostctl.inventory.ranges import expand
-from hostctl_host.contract.errors import HostctlError
+
+from .conftest import Folder
 
 NESTED = """\
 all:
@@ -195,11 +196,19 @@ def test_any_pattern_is_a_selection_or_an_error(pattern: str) -> None:
 @pytest.fixture(scope="session")
 def ansible_inventory() -> Path:
     """The real program, in an environment of its own that later sessions reuse."""
-    home = Path(os.environ.get("HOSTCTL_TEST_CACHE", tempfile.gettempdir())) / "hostctl-test-ansible"
+    home = (
+        Path(os.environ.get("HOSTCTL_TEST_CACHE", tempfile.gettempdir())) / "hostctl-test-ansible"
+    )
     program = home / "bin" / "ansible-inventory"
     if not program.exists():
         subprocess.run([sys.executable, "-m", "venv", home], check=True)
-        install = [home / "bin" / "pip", "install", "-q", "--disable-pip-version-check", "ansible-core"]
+        install = [
+            home / "bin" / "pip",
+            "install",
+            "-q",
+            "--disable-pip-version-check",
+            "ansible-core",
+        ]
         subprocess.run(install, check=True, timeout=150)
     return program
 

@@ -6,13 +6,13 @@ import time
 
 import pytest
 import yaml
+from hostctl_host.contract.errors import HostctlError
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hostctl.playbook.errors import PlaybookErrors
 from hostctl.yaml import Map, load
 from hostctl.yaml.values import place_of
-from hostctl_host.contract.errors import HostctlError
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,9 @@ def test_merge_keys_are_weaker_than_own_keys() -> None:
     assert value["own"] == {"x": 3, "y": 2}
 
 
-@pytest.mark.parametrize("text", ["[" * 100_000, "{" * 100_000, "- " * 100_000, "a: " + "[" * 2_000_000])
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, "{" * 100_000, "- " * 100_000, "a: " + "[" * 2_000_000]
+)
 def test_deep_nesting_is_an_error_and_fast(text: str) -> None:
     start = time.monotonic()
     with pytest.raises(HostctlError):
@@ -99,14 +101,16 @@ def test_all_duplicate_keys_at_once() -> None:
 
 _plain = st.recursive(
     st.none() | st.booleans() | st.integers(-(10**9), 10**9) | st.text(),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4)
+    ),
     max_leaves=12,
 )
 
 
 @given(_plain)
 def test_what_pyyaml_writes_is_read_back(value: object) -> None:
-    text = yaml.safe_dump(value, allow_unicode=False)
+    text = yaml.safe_dump(value, default_style='"')
     assert load(text, "t.yml") == value
 
 
@@ -120,7 +124,11 @@ def test_any_text_is_a_value_or_an_error_with_a_place(text: str) -> None:
         assert error.where.startswith("t.yml")
 
 
-@given(st.dictionaries(st.from_regex(r"[a-z]{1,6}", fullmatch=True), st.integers(), min_size=1, max_size=6))
+@given(
+    st.dictionaries(
+        st.from_regex(r"[a-z]{1,6}", fullmatch=True), st.integers(), min_size=1, max_size=6
+    )
+)
 def test_every_key_has_its_line(value: dict[str, int]) -> None:
     text = "".join(f"{key}: {item}\n" for key, item in value.items())
     found = load(text, "t.yml")

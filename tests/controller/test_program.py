@@ -1,0 +1,429 @@
+"""What a host is told, piece by piece: loops, conditions, registers, verdicts, deferral, unknown results."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hostctl_host.contract.document import digest, document_from_json
+from hostctl_host.contract.errors import HostctlError
+
+from .conftest import Folder
+
+First = Callable[..., list[dict[str, Any]]]
+
+
+def ids(resources: list[dict[str, Any]]) -> list[str]:
+    return [resource["id"] for resource in resources]
+
+
+def test_loop_makes_one_resource_per_item_with_unique_ids(folder: Folder, resources: First) -> None:
+    program = folder.program("""\
+        - hosts: web
+          tasks:
+            - name: make {{ item.name }}
+              directory: {path: "/srv/{{ item.name }}"}
+              loop: "{{ dirs }}"
+            - directory: {path: /srv/a}
+          vars: {dirs: [{name: a}, {name: b}]}
+        """)
+    found = resources(program)
+    assert ids(found) == ["directory./srv/a", "directory./srv/b", "directory./srv/a#2"]
+    assert found[0]["name"] == "make a (item={'name': 'a'})"
+    assert found[1]["where"] == "site.yml:3:7"
+
+
+def test_loop_control(folder: Folder, resources: First) -> None:
+    program = folder.program("""\
+        - hosts: web
+          tasks:
+            - command: "echo {{ i }} {{ who }}"
+              name: greet
+              loop: [x, y]
+              loop_control: {loop_var: who, index_var: i, label: "n{{ i }}"}
+        """)
+    found = resources(program)
+    assert [r["spec"]["cmd"] for r in found] == ["echo 0 x", "echo 1 y"]
+    assert [r["name"] for r in found] == ["greet (item=n0)", "greet (item=n1)"]
+
+
+def test_when_false_is_a_skipped_resource_and_its_arguments_may_be_undefined(
+    folder: Folder, resources: First
+) -> None:
+    program = folder.program("""\
+        - hosts: web
+          tasks:
+            - file: {path: "/{{ nope }}"}
+              when: nope is defined
+            - file: {path: /a}
+              when: [true, "inventory_hostname == 'web2'"]
+            - file: {path: /b}
+              when: color == 'red'
+        """)
+    found = resources(program)
+    assert [r.get("skip", "") for r in found] == [
+        "when: nope is defined",
+        "when: inventory_hostname == 'web2'",
+        "",
+    ]
+    assert found[1]["id"] == "file./a"
+
+
+def test_handlers_and_notify_by_name_and_topic(folder: Folder, resources: First) -> None:
+    program = folder.program("""\
+        - hosts: web
+          tasks:
+            - {command: a, notify: [One, topic]}
+          handlers:
+            - {name: One, command: echo 1}
+            - {name: Two, command: "echo {{ color }}", listen: topic}
+        """)
+    program.facts({})
+    document = program.first()["document"]
+    assert document["resources"][0]["notify"] == ["One", "Two"]
+    assert [(h["id"], h["spec"]["cmd"]) for h in document["handlers"]] == [
+        ("handler.One", "echo 1"),
+        ("handler.Two", "echo red"),
+    ]
+
+
+REGISTER = """\
+- hosts: web
+  tasks:
+    - {command: whoami, register: who}
+    - {command: "echo {{ who.stdout }}", register: again}
+    - {file: {path: /last}}
+  containers:
+    app: {image: a}
+"""
+
+
+def test_a_task_that_needs_a_result_waits_for_it(folder: Folder, resources: First) -> None:
+    program = folder.program(REGISTER)
+    program.facts({})
+    first = program.first()["document"]
+    assert ids(first["resources"]) == ["command.whoami"] and first["more"]
+    program.answer(
+        {"id": "command.whoami", "register": "who", "result": {"stdout": "root", "rc": 0}}
+    )
+    second = program.next()
+    assert ids(second["resources"]) == [
+        "command.echo root", "file./last", "image.docker.io/library/a:latest", "network.site_default",
+        "container.site-app-1",
+    ]  # fmt: skip
+    assert second["more"] is False
+
+
+def test_one_name_may_be_registered_twice(folder: Folder) -> None:
+    program = folder.program("""\
+        - hosts: web
+          tasks:
+            - {command: one, register: r}
+            - {command: "use {{ r.stdout }}"}
+            - {command: two, register: r}
+            - {command: "use {{ r.stdout }}"}
+        """)
+    program.facts({})
+    assert ids(program.first()["document"]["resources"]) == ["command.one"]
+    program.answer({"id": "command.one", "result": {"stdout": "1"}})
+    second = program.next()
+    assert ids(second["resources"]) == ["command.use 1", "command.two"] and second["more"]
+    program.answer({"id": "command.two", "result": {"stdout": "2"}})
+    assert ids(program.next()["resources"]) == ["command.use 2"]
+
+
+def test_a_registered_loop_is_ansibles_map_of_results(folder: Folder) -> None:
+    program = folder.program("""\
+        - hosts: web
+          tasks:
+            - {command: "echo {{ item }}", loop: [a, b], register: r}
+            - command: "echo {{ r.results | map(attribute='stdout') | join('+') }} {{ r.changed }}"
+              loop: "{{ r.results }}"
+              when: item.item == 'b'
+        """)
+    program.facts({})
+    program.first()
+    program.answer({"id": "command.echo a", "result": {"stdout": "A", "changed": False}})
+    program.answer({"id": "command.echo b", "result": {"stdout": "B", "changed": True}})
+    found = program.next()["resources"]
+    assert [r.get("skip", "") for r in found] == ["when: item.item == 'b'", ""]
+    assert found[1]["spec"]["cmd"] == "echo A+B True"
+
+
+def test_a_skipped_task_registers_that_it_was_skipped(folder: Folder, resources: First) -> None:
+    program = folder.program("""\
+        - hosts: web
+          tasks:
+            - {command: a, when: false, register: r}
+            - {command: b, when: r is skipped}
+            - {command: c, when: not (r is changed)}
+        """)
+    found = resources(program)
+    assert [bool(r.get("skip")) for r in found] == [True, False, False]
+
+
+def test_verdicts(folder: Folder) -> None:
+    program = folder.program("""\
+        - hosts: web
+          tasks:
+            - command: a
+              register: r
+              changed_when: "'new' in r.stdout"
+              failed_when: [r.rc != 0, r.rc != 3]
+            - {command: b, changed_when: false}
+            - {command: "echo {{ r.changed }}"}
+        """)
+    program.facts({})
+    first = program.first()["document"]["resources"]
+    assert [r.get("verdict", False) for r in first] == [True, True]
+    frame = {"id": "command.a", "register": "r", "verdict": True}
+    frame["result"] = {"stdout": "new", "rc": 3, "changed": False}
+    program.answer(frame)
+    assert program.verdict(frame) == {
+        "type": "verdict", "id": "command.a", "changed": True, "failed": False, "message": "",
+    }  # fmt: skip
+    constant = {
+        "id": "command.b",
+        "register": "",
+        "verdict": True,
+        "result": {"changed": True, "rc": 0},
+    }
+    program.answer(constant)
+    assert program.verdict(constant)["changed"] is False
+    assert ids(program.next()["resources"]) == ["command.echo True"]
+
+
+def test_a_failed_verdict_says_why(folder: Folder) -> None:
+    program = folder.program("""\
+        - hosts: web
+          tasks:
+            - {command: a, register: r, failed_when: r.rc == 4}
+        """)
+    program.facts({})
+    program.first()
+    frame = {"id": "command.a", "verdict": True, "result": {"rc": 4, "changed": True}}
+    program.answer(frame)
+    verdict = program.verdict(frame)
+    assert (verdict["failed"], verdict["message"]) == (True, "failed_when: r.rc == 4")
+
+
+def test_facts_are_waited_for_and_then_sent_with_the_first_document(
+    folder: Folder, resources: First
+) -> None:
+    program = folder.program("""\
+        - hosts: web
+          tasks:
+            - {command: "echo {{ ansible_distribution }} {{ ansible_facts.kernel }}"}
+            - {command: never, when: ansible_os_family == 'RedHat'}
+        """)
+    found = resources(program, {"distribution": "Debian", "kernel": "6.1", "os_family": "Debian"})
+    assert found[0]["spec"]["cmd"] == "echo Debian 6.1"
+    assert found[1]["skip"] == "when: ansible_os_family == 'RedHat'"
+
+
+def test_a_missing_fact_is_an_error_of_that_host(folder: Folder) -> None:
+    program = folder.program("- hosts: web\n  tasks: [{command: '{{ ansible_moon_phase }}'}]\n")
+    program.facts({})
+    with pytest.raises(HostctlError, match="ansible_moon_phase is undefined"):
+        program.first()
+
+
+UNKNOWN = """\
+- hosts: web
+  tasks:
+    - {command: whoami, register: who}
+    - {file: {path: /sure}, when: who.stdout == 'root'}
+    - {file: {path: "/{{ who.stdout }}"}}
+    - {file: {path: /plain}, when: who is succeeded}
+    - {command: "{{ item }}", loop: "{{ who.stdout_lines }}"}
+  containers:
+    app: {image: a, environment: {WHO: "{{ who.stdout }}"}}
+    other: {image: a}
+"""
+
+
+def test_unknown_results_make_what_depends_on_them_uncertain(folder: Folder) -> None:
+    program = folder.program(UNKNOWN)
+    program.facts({})
+    program.first()
+    program.answer({"id": "command.whoami", "register": "who", "result": {"unknown": True}})
+    found = {r["id"]: r for r in program.next()["resources"]}
+    assert found["file./sure"]["maybe"] and "skip" not in found["file./sure"]
+    assert found["file./plain"]["maybe"]
+    uncertain = [r for r in found.values() if r.get("skip", "").startswith("may change")]
+    assert {r["kind"] for r in uncertain} == {"file", "command", "container"}
+    assert all(
+        r["skip"] == "may change: who is known after apply" and r["maybe"] for r in uncertain
+    )
+    assert "container.site-other-1" in found
+
+
+def test_a_result_that_never_came_is_unknown(folder: Folder) -> None:
+    program = folder.program(
+        "- hosts: web\n  tasks: [{command: a, register: r}, {command: '{{ r.stdout }}'}]\n"
+    )
+    program.facts({})
+    program.first()
+    assert program.next()["resources"][0]["skip"] == "may change: r is known after apply"
+
+
+def test_set_fact_assert_and_debug(folder: Folder, resources: First) -> None:
+    program = folder.program("""\
+        - hosts: web
+          tasks:
+            - set_fact: {greeting: "hi {{ color }}"}
+            - debug: {var: greeting}
+            - assert: {that: ["greeting == 'hi red'"]}
+            - command: echo {{ greeting }}
+        """)
+    found = resources(program)
+    assert ids(found) == ["command.echo hi red"]
+    assert program.messages == [("debug", "greeting: hi red")]
+
+
+def test_a_false_assertion_stops_the_host(folder: Folder) -> None:
+    program = folder.program(
+        "- hosts: web\n  tasks: [{assert: {that: color == 'blue', fail_msg: not blue}}]\n"
+    )
+    program.facts({})
+    with pytest.raises(HostctlError, match="cannot go on: not blue"):
+        program.first()
+
+
+def test_precedence_of_play_task_and_extra_variables(folder: Folder, resources: First) -> None:
+    folder.file("extra.yml", "b: file\nc: file\nd: file\n")
+    program = folder.program(
+        """\
+        - hosts: web
+          vars: {a: play, b: play, c: play, d: play}
+          vars_files: [extra.yml]
+          tasks:
+            - {command: "echo {{ color }} {{ a }} {{ b }} {{ c }} {{ d }}", vars: {c: task, d: task}}
+        """,
+        extra_vars={"d": "extra"},
+    )
+    assert resources(program)[0]["spec"]["cmd"] == "echo red play file task extra"
+
+
+def test_hostvars_and_groups(folder: Folder, resources: First) -> None:
+    program = folder.program("""\
+        - hosts: web
+          tasks:
+            - {command: "echo {{ hostvars['web1'].color }} {{ groups.db | join }} {{ group_names | join }}"}
+        """)
+    assert resources(program)[0]["spec"]["cmd"] == "echo red db1 web"
+
+
+def test_content_travels_by_digest(folder: Folder) -> None:
+    folder.file("files/a.bin", b"\x00\xff")
+    folder.file("templates/t.j2", "{{ color }}\n")
+    program = folder.program("""\
+        - hosts: web
+          tasks:
+            - copy: {dest: /a/, src: a.bin}
+            - template: {dest: /t, src: t.j2}
+            - copy: {dest: /c, content: "x\\n"}
+        """)
+    program.facts({})
+    document = program.first()["document"]
+    blobs = [b"\x00\xff", b"red\n", b"x\n"]
+    assert document["content"] == {digest(data): len(data) for data in blobs}
+    assert [program.blob(digest(data)) for data in blobs] == blobs
+    specs = [r["spec"] for r in document["resources"]]
+    assert specs[0] == {"dest": "/a/a.bin", "digest": digest(blobs[0])}
+    assert not any("src" in spec or "content" in spec for spec in specs)
+
+
+def test_tags(folder: Folder, resources: First) -> None:
+    playbook = """\
+        - hosts: web
+          tasks:
+            - {command: a, tags: x}
+            - {command: b, tags: [y, z]}
+            - {command: c}
+            - {command: d, tags: always}
+            - {command: e, tags: never}
+          containers: {app: {image: i}}
+        """
+
+    def chosen(**options: Any) -> str:
+        program = folder.program(playbook, **options)
+        return "".join(r["spec"]["cmd"] for r in resources(program) if r["kind"] == "command")
+
+    assert chosen() == "abcd"
+    assert chosen(tags=["x,z"]) == "abd"
+    assert chosen(skip_tags=["x"]) == "bcd"
+    assert chosen(tags=["never"]) == "de"
+    assert chosen(tags=["untagged"]) == "cd"
+    limited = folder.program(playbook, tags=["x"])
+    limited.facts({})
+    document = document_from_json(limited.first()["document"])
+    assert document.partial and not any(r.kind == "container" for r in document.resources)
+
+
+@pytest.mark.parametrize(
+    ("serial", "expected"), [("1", [1, 1, 1]), ("50%", [1, 1, 1]), ("[1, 2]", [1, 2]), ("10", [3])]
+)
+def test_serial(folder: Folder, serial: str, expected: list[int]) -> None:
+    play = folder.compile(f"- hosts: all\n  serial: {serial}\n").plays[0]
+    assert [len(batch) for batch in play.batches] == expected
+
+
+def test_limit_and_become(folder: Folder) -> None:
+    program = folder.compile(
+        "- hosts: all\n  tasks: [{command: a, become: true}]\n", limit="web:!web2"
+    )
+    assert [host.name for host in program.hosts] == ["web1"]
+    assert program.plays[0].programs["web1"].become
+    assert program.plays[0].batches[0][0].name == "web1"
+
+
+def test_connection_variables_are_rendered(folder: Folder) -> None:
+    inventory = folder.inventory(
+        "all: {hosts: {a: {net: 10.0.0, ansible_host: '{{ net }}.1', ansible_port: 22}}}\n"
+    )
+    program = folder.program("- hosts: a\n  remote_user: joe\n", "a", inventory=inventory)
+    assert program.connection == {
+        "ansible_host": "10.0.0.1",
+        "ansible_port": 22,
+        "ansible_user": "joe",
+    }
+
+
+def test_omit_leaves_a_key_out(folder: Folder, resources: First) -> None:
+    program = folder.program(
+        "- hosts: web\n  tasks: [{file: {path: /a, owner: '{{ nobody | default(omit) }}', group: g}}]\n"
+    )
+    assert resources(program)[0]["spec"] == {"path": "/a", "group": "g"}
+
+
+def test_a_users_own_kind(folder: Folder, resources: First) -> None:
+    folder.file(
+        "modules/greeting.py",
+        "from __future__ import annotations\nfrom dataclasses import dataclass\n"
+        "from .contract.fields import SIZE\nfrom typing import Annotated\n\n"
+        "@dataclass(frozen=True)\nclass Spec:\n    name: str\n    room: Annotated[int, SIZE] = 0\n",
+    )
+    compiled = folder.compile("- hosts: web\n  tasks: [{greeting: {name: hi, room: 2k}}]\n")
+    assert list(compiled.modules) == ["greeting"]
+    found = resources(compiled.plays[0].programs["web1"])
+    assert (found[0]["id"], found[0]["spec"]) == ("greeting.hi", {"name": "hi", "room": 2048})
+
+
+def test_two_plays_of_one_project_make_no_orphans_of_each_other(folder: Folder) -> None:
+    compiled = folder.compile(
+        "- {hosts: web, tasks: [{command: a}]}\n- {hosts: all, tasks: [{command: a}]}\n"
+    )
+    first, second = (play.programs["web1"] for play in compiled.plays)
+    first.facts({})
+    second.facts({})
+    documents = [program.document() for program in (first, second)]
+    assert [document.partial for document in documents] == [True, True]
+    assert [r.id for document in documents for r in document.resources] == [
+        "command.a",
+        "command.a#2",
+    ]
+    alone = compiled.plays[1].programs["db1"]
+    alone.facts({})
+    assert not alone.document().partial
