@@ -49,7 +49,7 @@ class SshStream:
                 if time.monotonic() >= deadline:
                     raise
                 continue
-            except OSError as error:
+            except Exception as error:
                 raise ConnectionError(str(error)) from error
             if sent == 0:
                 raise ConnectionError("the program has ended")
@@ -61,7 +61,7 @@ class SshStream:
         return bytes(self._errors)
 
     def end(self) -> None:
-        with contextlib.suppress(OSError, EOFError):
+        with contextlib.suppress(Exception):
             self._channel.shutdown_write()
 
     def exit_code(self, timeout: float) -> int | None:
@@ -71,5 +71,5 @@ class SshStream:
         return code if code >= 0 else None
 
     def close(self) -> None:
-        with contextlib.suppress(OSError, EOFError):
+        with contextlib.suppress(Exception):
             self._channel.close()

@@ -93,8 +93,13 @@ class Fleet(Generic[T]):
         self.stopping = True
         with self._lock:
             sessions = list(self._open)
-        for session in sessions:
-            session.close()
+        # a wedged host must not keep the others open
+        closers = [threading.Thread(target=session.close, daemon=True) for session in sessions]
+        for closer in closers:
+            closer.start()
+        deadline = time.monotonic() + GRACE
+        for closer in closers:
+            closer.join(max(0.0, deadline - time.monotonic()))
 
 
 def run_hosts(

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from hostctl_host.contract.errors import HostctlError
 
 from . import process
-from .channel import SshStream
+from .channel import WRITE_SILENCE, SshStream
 from .knownhosts import host_name
 from .login import Passwords, cause, login
 from .sshconfig import Hop, config_text
@@ -110,6 +110,7 @@ class _Socket:
         self._view = memoryview(b"")
         self._is_tcp = isinstance(inner, socket.socket) and inner.family != socket.AF_UNIX
         self._closed = False
+        self._sent = time.monotonic()
         if self._is_tcp:
             inner.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             inner.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -132,7 +133,15 @@ class _Socket:
         return piece
 
     def send(self, data: bytes) -> int:
-        return int(self._inner.send(data))
+        try:
+            sent = int(self._inner.send(data))
+        except TimeoutError:
+            # the transport would try again for ever, also where the host has vanished
+            if time.monotonic() - self._sent > WRITE_SILENCE:
+                raise ConnectionAbortedError("nothing could be sent") from None
+            raise
+        self._sent = time.monotonic()
+        return sent
 
     def settimeout(self, timeout: float | None) -> None:
         self._inner.settimeout(timeout)

@@ -12,6 +12,7 @@ import time
 import pytest
 from hostctl_host.contract.errors import HostctlError
 
+from hostctl.fleet import ssh
 from hostctl.fleet.knownhosts import fingerprint
 from hostctl.fleet.session import Options, Session, connect
 from hostctl.fleet.target import Target, Unreachable
@@ -164,6 +165,21 @@ def test_key_in_the_agent(named, server, options, agent):
     variables = server.variables(ansible_ssh_private_key_file=agent if named else "")
     silent = dataclasses.replace(options, asker=TypedAsker([]))
     assert output(Target.from_vars("web1", variables), silent, "echo in") == "in\n"
+
+
+def test_a_host_that_takes_nothing_more_is_given_up(monkeypatch):
+    monkeypatch.setattr(ssh, "WRITE_SILENCE", 0.2)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        wrapped = ssh._Socket(ours)
+        wrapped.settimeout(0.05)
+        started = time.monotonic()
+        with pytest.raises(ConnectionAbortedError):
+            while True:
+                try:
+                    wrapped.send(b"x" * 65536)
+                except TimeoutError:
+                    assert time.monotonic() - started < 5
 
 
 def test_host_down(options):
