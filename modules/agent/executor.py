@@ -229,25 +229,28 @@ class Executor:
     def _finish(self, step: Step, register: dict[str, Any], changed: bool) -> None:
         """Ask the controller where it judges, look again after an act, and say how it ended."""
         resource = step.resource
-        known = not register.get("unknown")
-        if resource.verdict and known:
-            verdict = self._verdicts.ask(resource, register)
-            step.judged = True
-            if verdict.get("failed"):
-                message = verdict.get("message") or register.get("msg") or "`failed_when` is true"
-                raise _Judged(str(message), ref="task-failed")
-            if verdict.get("changed") and not step.changes:
-                step.changes = [Change(Action.RUN, note="`changed_when` is true")]
-            changed = bool(verdict.get("changed", changed))
+        if resource.verdict:
+            changed = self._judge(step, register, changed)
         else:
-            if resource.verdict:
-                step.changes = [replace(item, certain=False) for item in step.changes]
             self._register(step, register)
         if step.acted:
             check(self._run, step)
         if not changed:
             step.changes = []
         self._end(step, Status.CHANGED if changed else Status.OK)
+
+    def _judge(self, step: Step, register: dict[str, Any], changed: bool) -> bool:
+        """What `changed_when` says; in a plan it may be sure even about a result that is unknown."""
+        verdict = self._verdicts.ask(step.resource, register)
+        step.judged = True
+        if verdict.get("failed"):
+            message = verdict.get("message") or register.get("msg") or "`failed_when` is true"
+            raise _Judged(str(message), ref="task-failed")
+        if verdict.get("changed") and not step.changes:
+            step.changes = [Change(Action.RUN, note="`changed_when` is true")]
+        if register.get("unknown"):
+            step.changes = [replace(item, certain=False) for item in step.changes]
+        return bool(verdict.get("changed", changed))
 
     def _end(self, step: Step, status: Status) -> None:
         resource = step.resource

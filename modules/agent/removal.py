@@ -19,12 +19,12 @@ _BESIDE = "container"
 
 
 def plan_removal(
-    records: Records, names: Mapping[str, Entry]
+    records: Records, names: Mapping[str, Entry], reason: Reason | None = None
 ) -> tuple[list[list[Step]], list[str]]:
     """Steps that put these back as they were found, and names that need only be forgotten.
 
     The steps come in groups to be done one after another: what is needed goes after what needs it, and
-    otherwise the last one that was made goes first.
+    otherwise the last one that was made goes first. `reason` replaces what the kinds say about removal.
     """
     needs = {
         name: tuple(other for other, entry in names.items() if name in entry.needs)
@@ -39,8 +39,8 @@ def plan_removal(
         if entry.undo is None or _used_elsewhere(records, name, entry):
             forgotten.append(name)
             continue
-        reason = Reason.REMOVED if entry.created else Reason.UNDO
-        step = Step(_resource(name, entry, needs[name]), reason=reason, removal=True)
+        why = reason if entry.created else Reason.UNDO
+        step = Step(_resource(name, entry, needs[name]), reason=why, removal=True)
         if groups and entry.kind == _BESIDE == groups[-1][0].resource.kind:
             groups[-1].append(step)
         else:

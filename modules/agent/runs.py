@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
+from ..contract.change import Reason
 from ..contract.document import VERSION, Document, document_from_json, resource_from_json
 from ..contract.errors import HostctlError
 from ..contract.report import HostReport, HostStatus, Status
@@ -137,7 +138,7 @@ class Session:
             for name, entry in records.undeclared(document).items()
             if entry.kind == "container"
         }
-        groups, _ = plan_removal(records, old)
+        groups, _ = plan_removal(records, old, Reason.REMOVED)
         removals = [step for group in groups for step in group]
         at = next((i for i, s in enumerate(steps) if s.resource.section == GRAPH), len(steps))
         return [*steps[:at], *removals, *steps[at:]], {step.resource.id for step in removals}
@@ -155,15 +156,21 @@ class Session:
                 f"{name}: no longer declared; its data is kept (destroy --volumes removes it)"
             )
         if document.prune:
-            self._remove(records, undeclared, executor)
+            self._remove(records, undeclared, executor, Reason.REMOVED)
             return
         self._warnings += [
             f"orphan: {name}: no longer declared; use --prune to remove it"
             for name in sorted(undeclared)
         ]
 
-    def _remove(self, records: Records, names: dict[str, Entry], executor: Executor) -> None:
-        groups, forgotten = plan_removal(records, names)
+    def _remove(
+        self,
+        records: Records,
+        names: dict[str, Entry],
+        executor: Executor,
+        reason: Reason | None = None,
+    ) -> None:
+        groups, forgotten = plan_removal(records, names, reason)
         for group in groups:
             executor.perform(group)
         if self._writing:

@@ -28,7 +28,7 @@ def test_destroy_removes_what_was_made_and_restores_what_was_found(
     assert not (world.data / "projects" / "shop").exists()
     assert statuses(world.destroy()) == {}
     reasons = {o.resource: o.changes[0].reason for o in report.outcomes}
-    assert reasons == {"note.made": Reason.REMOVED, "note.found": Reason.UNDO}
+    assert reasons == {"note.made": Reason.UNWANTED, "note.found": Reason.UNDO}
 
 
 def test_destroy_goes_backwards(world: World, tmp_path: Path, acts: Any) -> None:

@@ -260,12 +260,17 @@ def test_failed_when_may_forgive_any_failure(world: World, tmp_path: Path) -> No
 
 def test_a_plan_registers_what_is_unknown(world: World, tmp_path: Path) -> None:
     with world.start("plan") as agent:
+        agent.verdicts = {"note.b": {"changed": True}, "note.c": {"changed": False}}
         report = agent.run(
-            document(note(tmp_path / "a", section="tasks", register="r", verdict=True))
+            document(
+                note(tmp_path / "a", section="tasks", register="r"),
+                note(tmp_path / "b", section="tasks", verdict=True),
+                note(tmp_path / "c", section="tasks", verdict=True),
+            )
         )
-    assert agent.frames("result")[0]["result"] == {"unknown": True}
-    assert not agent.frames("result")[0]["verdict"]
-    assert not report.outcomes[0].changes[0].certain
+    assert [f["result"] for f in agent.frames("result")] == [{"unknown": True}] * 3
+    assert [o.changes[0].certain for o in report.outcomes if o.changes] == [True, False]
+    assert statuses(report) == {"note.a": "changed", "note.b": "changed", "note.c": "ok"}
 
 
 def test_tasks_that_waited_for_a_result_follow(world: World, tmp_path: Path) -> None:
