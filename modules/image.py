@@ -11,7 +11,6 @@ from .contract.compose import COMMAND, ENVIRONMENT, WORDS
 from .contract.errors import CannotApply, CannotObserve, HostctlError
 
 if TYPE_CHECKING:
-    from .store.registry import Registry, Remote
     from .store.store import Image, Store
 
 
@@ -190,7 +189,9 @@ def _missing_tool(spec: Spec) -> str:
 
 
 def _observe_pull(spec: Spec, store: Store, image: Image | None, host: Host) -> Observed:
-    registry = _registry(spec, host)
+    from .store.obtain import registry_of
+
+    registry = registry_of(spec, host)
     try:
         if image is not None and _same_pull(spec, image) and registry.digest() == image.pinned:
             return _as_it_is(image)
@@ -211,13 +212,6 @@ def _observe_pull(spec: Spec, store: Store, image: Image | None, host: Host) -> 
         download=sum(layer.size for layer in absent),
         layers=len(absent),
     )
-
-
-def _registry(spec: Spec, host: Host) -> Registry:
-    from .store.reference import parse
-    from .store.registry import Registry
-
-    return Registry(parse(spec.pull or spec.name), spec.insecure, host.credentials)
 
 
 def _observe_removal(spec: Spec, image: Image, host: Host) -> Observed:
@@ -307,6 +301,7 @@ def _note(spec: Spec, observed: Observed) -> str:
 def apply(
     spec: Spec, observed: Observed | None, changes: list[Change], host: Host
 ) -> dict[str, Any] | None:
+    from .store.obtain import install, obtain
     from .store.store import Store
 
     store = Store(host.paths.data)
@@ -316,8 +311,8 @@ def apply(
             return None
         assert observed is not None
         if observed.missing_tool:
-            _install(observed.missing_tool, spec, host)
-        image = _obtain(spec, observed, store, host)
+            install(observed.missing_tool, spec.name, host)
+        image = obtain(spec, observed, _origin(spec), store, host)
     except CannotApply:
         raise
     except HostctlError as error:
@@ -327,110 +322,6 @@ def apply(
 
 def _in_use(host: Host) -> set[str]:
     return {str(record.get("image", "")) for _, record in _records(host)} - {""}
-
-
-def _obtain(spec: Spec, observed: Observed, store: Store, host: Host) -> Image:
-    """The image under its name: from the store itself if it is there already under another one."""
-    from dataclasses import replace
-
-    origin = _origin(spec)
-    for image in store.images():
-        if image.source == origin and image.image_id == observed.target_id:
-            wanted = replace(image, pinned=observed.wanted or image.pinned)
-            store.tag(spec.name, wanted)
-            return wanted
-    if spec.bootstrap is not None:
-        return _bootstrap(spec, spec.bootstrap, store, host)
-    if spec.content:
-        return _import(spec, store, host)
-    return _pull(spec, observed, store, host)
-
-
-def _pull(spec: Spec, observed: Observed, store: Store, host: Host) -> Image:
-    """Pull exactly what was planned, even if the tag has moved since."""
-    from dataclasses import replace
-
-    from .store.fetch import bring
-
-    registry = _registry(spec, host)
-    registry.reference = replace(registry.reference, digest=observed.wanted)
-    try:
-        remote: Remote = registry.resolve(spec.platform)
-        return bring(
-            store,
-            registry,
-            remote.manifest,
-            registry.what,
-            name=spec.name,
-            pinned_digest=remote.digest,
-            origin=_origin(spec),
-            progress=host.progress,
-        )
-    finally:
-        registry.close()
-
-
-def _bootstrap(spec: Spec, wanted: Bootstrap, store: Store, host: Host) -> Image:
-    from .store.bootstrap import make
-    from .store.fetch import bring
-    from .store.staging import scratch
-
-    host.progress(f"bootstrapping {wanted.suite}")
-    with scratch(store) as folder:
-        manifest, source = make(wanted, spec.name, folder)
-        return bring(store, source, manifest, spec.name, name=spec.name, origin=_origin(spec))
-
-
-def _import(spec: Spec, store: Store, host: Host) -> Image:
-    import os
-
-    from .store.archive import find, members
-    from .store.fetch import bring
-    from .store.staging import scratch
-
-    with scratch(store) as folder:
-
-        def path_of(digest: str) -> str:
-            for base in (host.paths.data, host.paths.run):
-                path = os.path.join(base, "blobs", digest)
-                if os.path.exists(path):
-                    return path
-            path = os.path.join(folder, digest)
-            if not os.path.exists(path):
-                with open(path, "xb") as file:
-                    file.write(host.blob(digest))
-            return path
-
-        manifest, source = find(members(spec.content, path_of, folder), spec.name, spec.platform)
-        host.progress("unpacking")
-        return bring(
-            store,
-            source,
-            manifest,
-            spec.name,
-            name=spec.name,
-            origin=_origin(spec),
-            progress=host.progress,
-        )
-
-
-def _install(package: str, spec: Spec, host: Host) -> None:
-    from .agent.run import run
-
-    host.progress(f"installing {package}")
-    argv = ["apt-get", "--yes", "--quiet", "--no-install-recommends", "-oDPkg::Lock::Timeout=300"]
-    env = {"DEBIAN_FRONTEND": "noninteractive"}
-    done = run([*argv, "install", package], env=env, timeout=900)
-    if done.code != 0:
-        run([*argv, "update"], env=env, timeout=600)
-        done = run([*argv, "install", package], env=env, timeout=900)
-    if done.code != 0:
-        last = " / ".join(done.stderr.strip().splitlines()[-2:])
-        raise CannotApply(
-            f"cannot install {package} to bootstrap {spec.name}: {last}",
-            hint=f"install {package} on the host, or ship the image as an archive",
-            ref="package-failed",
-        )
 
 
 def undo(spec: Spec, observed: Observed | None, host: Host) -> Spec | None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -56,24 +55,6 @@ _JAIL = [
 def identity(spec: Bootstrap) -> str:
     """What the image's source is recorded as: equal for equal specs."""
     return "bootstrap:" + digest(canonical(encode(spec)))
-
-
-def check(spec: Bootstrap, name: str) -> None:
-    """Raise `bootstrap-value` for what the programs would take for an option, a file or a second word."""
-    for what, values, pattern in (
-        ("suite", (spec.suite,), r"[a-z0-9][a-z0-9./-]*"),
-        ("variant", (spec.variant,), r"[a-z0-9][a-z0-9-]*"),
-        ("component", spec.components, r"[a-z0-9][a-z0-9./-]*"),
-        ("package", spec.packages, r"[a-z0-9][a-zA-Z0-9.+:~=/-]*"),
-        ("mirror", (spec.mirror,), r"((https?|file|copy):/[^\s\[\]]+)?"),
-    ):
-        for value in values:
-            if not re.fullmatch(pattern, value):
-                raise HostctlError(
-                    f"cannot bootstrap {name}: {value!r} is no {what}",
-                    hint="a mirror is a URL; names have lowercase letters, digits, '.', '-' and '+'",
-                    ref="bootstrap-value",
-                )
 
 
 def tool() -> str:

@@ -31,6 +31,8 @@ class _Shared:
         self.pins: dict[str, int] = {}
         self.locks: dict[str, threading.Lock] = {}
         self.pid = 0
+        self.syncs = 0
+        self.sync_lock = threading.Lock()
 
 
 _shared: dict[str, _Shared] = {}
@@ -203,14 +205,24 @@ def _link(store: Store, hex_digest: str) -> str:
 
 
 def sync(store: Store) -> None:
-    """All that was written into the store's file system is on the disk."""
+    """All that was written into the store's file system is on the disk.
+
+    Threads that ask while another one syncs share the next sync.
+    """
     from ..runtime.syscalls import syncfs
 
-    fd = os.open(store.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        syncfs(fd)
-    finally:
-        os.close(fd)
+    state = shared(store)
+    asked = state.syncs
+    with state.sync_lock:
+        if state.syncs > asked:
+            # It began after this thread had asked, and has ended.
+            return
+        state.syncs += 1
+        fd = os.open(store.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            syncfs(fd)
+        finally:
+            os.close(fd)
 
 
 def _sync_folder(path: str) -> None:

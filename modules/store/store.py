@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from typing import Any, Callable
 
@@ -164,7 +165,7 @@ class Store:
         """Drop nameless entries of these images from the index."""
         self._change(lambda images: [i for i in images if i.name or i.image_id not in image_ids])
 
-    def remove(self, name: str, in_use: set[str] = frozenset()) -> int:  # type: ignore[assignment]
+    def remove(self, name: str, in_use: AbstractSet[str] = frozenset()) -> int:
         """Untag, then remove all content that no tag and no image of `in_use` needs; bytes freed."""
         from .collect import collect
 

@@ -16,6 +16,7 @@ BLOCK = 512
 _PAX_LIMIT = 1 << 20
 _NAME_LIMIT = 4096
 _SPARSE_LIMIT = 100_000
+_TIME_LIMIT = (1 << 63) - 1
 _REGULAR = b"0\x007"
 _HEADER_ONLY = b"123456"
 
@@ -213,6 +214,7 @@ class TarReader:
         )
         if kind in _REGULAR:
             entry.kind = b"5" if kind != b"7" and entry.name.endswith(b"/") else b"0"
+        entry.mtime_ns = max(-_TIME_LIMIT, min(_TIME_LIMIT, entry.mtime_ns))
         if len(entry.name) > _NAME_LIMIT or len(entry.linkname) > _NAME_LIMIT:
             raise BrokenTar("a name of more than 4096 bytes")
         if b"\0" in entry.name or b"\0" in entry.linkname:

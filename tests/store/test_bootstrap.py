@@ -10,7 +10,7 @@ import pytest
 from hostctl_host import image
 from hostctl_host.agent.host import Host
 from hostctl_host.contract.change import UNKNOWN, Action
-from hostctl_host.contract.errors import CannotApply, CannotObserve
+from hostctl_host.contract.errors import CannotApply
 from hostctl_host.store import bootstrap
 from hostctl_host.store.store import Store
 
@@ -109,10 +109,23 @@ def test_identity_is_the_spec() -> None:
         {"variant": "a b"},
     ],
 )
-def test_values_are_no_options(host: Host, wrong: dict) -> None:
-    with pytest.raises(CannotObserve, match="cannot bootstrap base: ") as caught:
-        image.observe(image.Spec(name="base", bootstrap=image.Bootstrap(**wrong)), host)
-    assert caught.value.ref == "bootstrap-value"
+def test_values_are_no_options(wrong: dict) -> None:
+    with pytest.raises(ValueError, match=r"cannot bootstrap base: .* is no "):
+        image.Spec(name="base", bootstrap=image.Bootstrap(**wrong))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "match"),
+    [
+        ({"name": "Nginx"}, "lowercase letters.*; write nginx"),
+        ({"name": "x", "pull": "y:"}, "the tag ''"),
+        ({"name": "x", "pull": "y", "bootstrap": image.Bootstrap()}, "not pull and bootstrap"),
+        ({"name": "x", "pull": "y", "archive": "z.tar"}, "not pull and archive"),
+    ],
+)
+def test_specs_that_no_host_could_make(wrong: dict, match: str) -> None:
+    with pytest.raises(ValueError, match=match):
+        image.Spec(**wrong)
 
 
 def test_debootstraps_tree_becomes_the_same_layer_each_time(tmp_path) -> None:

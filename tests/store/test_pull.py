@@ -298,3 +298,37 @@ def test_a_strange_answer_is_shown(proxy: Proxy, host: Host) -> None:
     proxy.fault = lambda handler, count: reply(handler, 418, b"{}")
     with pytest.raises(CannotObserve, match="answers 418 for the manifest"):
         image.observe(image.Spec(name=f"{proxy.host}/x:1"), host)
+
+
+def test_overlayfs_stacks_the_layers(registry: RunningRegistry, host: Host, store: Store) -> None:
+    base = tar(
+        member("d/"),
+        member("d/gone", b"1"),
+        member("d/stays", b"2"),
+        member("o/"),
+        member("o/hidden", b"3"),
+        member("r/"),
+        member("r/old", b"4"),
+    )
+    top = tar(
+        member("d/"),
+        member("d/.wh.gone", b""),
+        member("o/"),
+        member("o/.wh..wh..opq", b""),
+        member("o/new", b"5"),
+        member(".wh.r", b""),
+        member("r/"),
+        member("r/fresh", b"6"),
+    )
+    made = TestImage([base, top])
+    run(image.Spec(name=registry.push("overlay", "1", made)), host)
+    lower = ":".join(store.lower(made.image_id))
+    script = f"mkdir -p ../m && mount -t overlay -o ro,lowerdir={lower} none ../m && cd ../m && find . -type f"
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", script],
+        cwd=store.links_dir,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert sorted(done.stdout.split()) == ["./d/stays", "./o/new", "./r/fresh"]
