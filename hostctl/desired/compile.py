@@ -130,12 +130,27 @@ class _Compiler:
         self._several_plays(plays)
         for play in plays:
             self._check_static(play.play)
-            for program in play.programs.values():
-                program.trial(self.errors)
+            self._trials(play)
         self.errors.check()
         for state in self.states.values():
             state.restart()
         return Program(self.path, plays, self.kinds, self._source())
+
+    def _trials(self, play: CompiledPlay) -> None:
+        """Render for every host; an error that not all of them have names those that do."""
+        found: dict[tuple[str, str], tuple[HostctlError, list[str]]] = {}
+        for name, program in play.programs.items():
+            own = Collector()
+            program.trial(own)
+            for error in own.errors:
+                found.setdefault((error.message, error.where), (error, []))[1].append(name)
+        for error, names in found.values():
+            if len(names) < len(play.programs):
+                shown = ", ".join(names[:3]) + (
+                    f" and {len(names) - 3} more" if len(names) > 3 else ""
+                )
+                error.message += f" (on {shown})"
+            self.errors.take(error)
 
     def _limit(self, limit: str) -> set[str]:
         if not limit:

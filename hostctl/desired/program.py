@@ -300,11 +300,12 @@ class HostProgram:
         rendered = self._shared.get(id(step))
         if rendered is None:
             acts = Acts()
+            before = len(errors.errors)
             rendered = self._renderer.task(step, self.play, self._scope, errors, acts)
             if rendered.act is not None:
                 self._do(rendered.act, acts, step, trial)
                 return ()
-            if id(step) in self._shared and rendered.drafts:
+            if id(step) in self._shared and len(errors.errors) == before:
                 self._shared[id(step)] = rendered
         resources = self._identified(list(rendered.drafts), graph=False)
         ids = [resource.id for resource in resources]

@@ -68,6 +68,7 @@ class Inventory:
                 self.folders.append(folder)
         self._layers: dict[tuple[str, Path | None], list[tuple[str, dict[str, Any]]]] = {}
         self._chains: dict[str, list[Group]] = {}
+        self._group_hosts: dict[str, list[str]] = {}
 
     @classmethod
     def local(cls) -> Inventory:
@@ -105,6 +106,7 @@ class Inventory:
             group.take_priority()
         self._deepen("all", 0)
         self._chains.clear()
+        self._group_hosts.clear()
         self._layers.clear()
 
     def _deepen(self, name: str, depth: int) -> None:
@@ -196,13 +198,19 @@ class Inventory:
             merged.update(variables)
         return merged
 
+    @property
+    def _members(self) -> dict[str, list[str]]:
+        if not self._group_hosts:
+            self._group_hosts = {name: self.members(name) for name in self.groups}
+        return self._group_hosts
+
     def magic(self, host: str) -> dict[str, Any]:
         """The variables that Ansible sets by itself and that only depend on the inventory."""
         out: dict[str, Any] = {
             "inventory_hostname": host,
             "inventory_hostname_short": self.hosts[host].short,
             "group_names": self.group_names(host),
-            "groups": {name: self.members(name) for name in self.groups},
+            "groups": self._members,
         }
         if self.files:
             out["inventory_file"] = os.path.abspath(self.files[0])

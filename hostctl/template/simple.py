@@ -14,7 +14,24 @@ from .scope import MISSING, Result, Scope
 _REFERENCE = re.compile(r"\{\{\s*([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)\s*\}\}")
 _OTHER = re.compile(r"\{[{%#]|[}%#]\}|^\}")
 _NAME = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*\Z")
-_WORDS = frozenset("true false none True False None not and or if else in is omit".split(" "))
+_WORDS = frozenset(
+    (
+        "true",
+        "false",
+        "none",
+        "True",
+        "False",
+        "None",
+        "not",
+        "and",
+        "or",
+        "if",
+        "else",
+        "in",
+        "is",
+        "omit",
+    )
+)
 
 
 def render(text: str, scope: Scope) -> Any:

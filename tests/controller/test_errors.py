@@ -257,7 +257,8 @@ def test_a_playbook_error(folder: Folder, playbook: str, expected: str) -> None:
         ),
         pytest.param(
             "{image: a, command: 'echo \"'}",
-            "site.yml:3:35 (containers.web.command): cannot use command: 'echo \"' cannot be split: no closing quotation",
+            "site.yml:3:35 (containers.web.command): cannot use command: 'echo \"' cannot be split:"
+            " no closing quotation",
         ),
     ],
 )
@@ -308,6 +309,14 @@ def test_undefined_inside_a_variable_names_where_the_variable_is(folder: Folder)
     ]
 
 
+def test_an_error_of_some_hosts_names_them(folder: Folder) -> None:
+    folder.file("host_vars/web1.yml", "own: 1\n")
+    found = folder.errors(HEAD + "  - command: echo {{ own }}\n")
+    assert found[0].startswith(
+        "site.yml:3:14 (tasks[0].command.cmd): cannot render: the variable own is undefined (on web2)"
+    )
+
+
 def test_unknown_host_in_limit(folder: Folder) -> None:
     found = folder.errors("- hosts: web\n", limit="wbe1")
     assert found == [
@@ -325,6 +334,10 @@ def test_errors_render_as_a_list(folder: Folder) -> None:
     )
 
 
+_KEYS = """
+    hosts tasks vars command file path loop when register notify containers image ports volumes
+    networks images deploy environment name tags serial handlers copy
+"""
 _junk = st.recursive(
     st.none()
     | st.booleans()
@@ -332,37 +345,7 @@ _junk = st.recursive(
     | st.sampled_from(["a", "{{ x }}", "{{", "/a", "80:80"]),
     lambda inner: (
         st.lists(inner, max_size=3)
-        | st.dictionaries(
-            st.sampled_from(
-                [
-                    "hosts",
-                    "tasks",
-                    "vars",
-                    "command",
-                    "file",
-                    "path",
-                    "loop",
-                    "when",
-                    "register",
-                    "notify",
-                    "containers",
-                    "image",
-                    "ports",
-                    "volumes",
-                    "networks",
-                    "images",
-                    "deploy",
-                    "environment",
-                    "name",
-                    "tags",
-                    "serial",
-                    "handlers",
-                    "copy",
-                ]
-            ),
-            inner,
-            max_size=4,
-        )
+        | st.dictionaries(st.sampled_from(_KEYS.split()), inner, max_size=4)
     ),
     max_leaves=14,
 )
