@@ -251,9 +251,9 @@ def _places(answer: list[str], target: Target) -> Places:
         case ["MISSING", python, data, run, *_]:
             return Places(python, data, run)
         case ["OLDPYTHON", version, *_]:
+            which = f"{target.python} is Python" if target.python else "its newest Python is"
             raise HostctlError(
-                f"cannot manage {target.name}: its newest Python is {version}, "
-                f"hostctl needs {MINIMUM} or newer",
+                f"cannot manage {target.name}: {which} {version}, hostctl needs {MINIMUM} or newer",
                 where=target.name,
                 hint=f"install Python {MINIMUM} or newer there and set ansible_python_interpreter to it",
                 ref="python-too-old",
