@@ -124,7 +124,7 @@ class Engine:
                 if isinstance(value, str) and value.lower() not in words:
                     value = self.environment.expression(value, scope)
             else:
-                value = simple.condition(text, scope)
+                value = simple.expression(text, scope)
                 if value is MISSING:
                     value = self.environment.expression(text, scope)
         except TemplateError as error:

@@ -186,7 +186,7 @@ def test_lookup_file_beside_the_playbook(tmp_path: Path) -> None:
     assert engine.text(scope, "{{ lookup('file', 'key') }}", Place()) == "content"
 
 
-_names = st.sampled_from(
+_expressions = st.sampled_from(
     [
         "one",
         "name",
@@ -198,6 +198,17 @@ _names = st.sampled_from(
         "flag",
         "nope",
         "one.x",
+        "range",
+        "omit",
+        "nope | default('x')",
+        'nope|default("y z")',
+        "one | default(7)",
+        "nested.q | default(3)",
+        "nope is defined",
+        "one is not defined",
+        "range is defined",
+        "1 if nope is defined else 'b'",
+        "'a' if name is not defined else 12",
     ]
 )
 
@@ -205,7 +216,7 @@ _names = st.sampled_from(
 @given(
     st.lists(
         st.sampled_from(["", " ", "a", "}", "{", "%", "-", "\n", "'"])
-        | _names.map(lambda n: f"{{{{ {n} }}}}")
+        | _expressions.map(lambda text: f"{{{{ {text} }}}}")
     )
 )
 def test_the_fast_path_says_what_jinja_says(parts: list[str]) -> None:
@@ -215,4 +226,5 @@ def test_the_fast_path_says_what_jinja_says(parts: list[str]) -> None:
     quick = simple.render(text, scope)
     if quick is MISSING:
         return
-    assert quick == engine.environment.render_value(text, scope)
+    slow = engine.environment.render_value(text, scope)
+    assert quick == slow and type(quick) is type(slow)
