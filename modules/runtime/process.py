@@ -61,15 +61,20 @@ def enter_host(process: Process) -> None:
     rlimits.enter(process.rlimits)
 
 
+def close_all_but(keep: int) -> None:
+    """Close every descriptor but 0 to 2 and `keep`."""
+    if keep > 3:
+        sys.close_range(3, keep - 1)
+    sys.close_range(max(keep + 1, 3))
+
+
 def enter_cwd(process: Process, keep: int) -> None:
     """Child, inside its root while that is writable: the working directory is made if missing.
 
     Folders of the host that are still open here could be reached through /proc/self/fd: all but
     `keep` and 0 to 2 are closed before the working directory, which the image names, is entered.
     """
-    if keep > 3:
-        sys.close_range(3, keep - 1)
-    sys.close_range(max(keep + 1, 3))
+    close_all_but(keep)
     os.umask(process.umask)
     _enter_cwd(process.cwd)
 

@@ -1,0 +1,144 @@
+"""Runs on the managed host, in the agent: reads a container's log, what is there and what follows."""
+
+from __future__ import annotations
+
+import heapq
+import json
+import os
+from collections.abc import Iterable, Iterator
+from typing import IO, TYPE_CHECKING, NamedTuple
+
+from .log import NAME
+
+if TYPE_CHECKING:
+    from ..agent.host import Paths
+
+_BLOCK = 1 << 20
+
+
+class Entry(NamedTuple):
+    """One entry. `begins`: a line begins here (it was not cut before); `last`: nothing follows now."""
+
+    time: str
+    name: str
+    stream: str
+    text: str
+    begins: bool
+    last: bool = False
+
+
+class Reader:
+    """One container's log.
+
+    Args:
+        tail: only so many of the last entries of what is there; negative for all.
+    """
+
+    def __init__(self, paths: Paths, name: str, tail: int) -> None:
+        self.name = name
+        self._tail = tail
+        self._path = os.path.join(paths.container(name), "log", NAME)
+        self._stream: IO[bytes] | None = None
+        self._rest = b""
+        self._open_lines: set[str] = set()
+
+    def past(self) -> Iterator[Entry]:
+        """What is there, oldest first; afterwards `news` goes on from there."""
+        self._open()
+        now = self._read()
+        if self._tail == 0:
+            return
+        if self._tail < 0:
+            for path in reversed(self._rotated()):
+                with _opened(path) as stream:
+                    for line in stream:
+                        yield from self._entry(line)
+            for line in now:
+                yield from self._entry(line)
+            return
+        lines = now[-self._tail :]
+        for path in self._rotated():
+            if len(lines) >= self._tail:
+                break
+            with _opened(path) as stream:
+                lines = stream.readlines()[-(self._tail - len(lines)) :] + lines
+        for line in lines:
+            yield from self._entry(line)
+
+    def news(self) -> Iterator[Entry]:
+        """What came since the last look. A rotation in between is read to its end first."""
+        for line in self._read():
+            yield from self._entry(line)
+        if self._rotated_away():
+            self._open()
+            for line in self._read():
+                yield from self._entry(line)
+
+    def _rotated(self) -> list[str]:
+        """Rotated files, newest first."""
+        found = []
+        for number in range(1, 1000):
+            for suffix in ("", ".gz"):
+                path = f"{self._path}.{number}{suffix}"
+                if os.path.exists(path):
+                    found.append(path)
+                    break
+            else:
+                break
+        return found
+
+    def _open(self) -> None:
+        if self._stream is not None:
+            self._stream.close()
+        try:
+            self._stream = open(self._path, "rb")  # noqa: SIM115
+        except FileNotFoundError:
+            self._stream = None
+        self._rest = b""
+
+    def _rotated_away(self) -> bool:
+        try:
+            now = os.stat(self._path)
+        except FileNotFoundError:
+            return False
+        return self._stream is None or not os.path.samestat(now, os.fstat(self._stream.fileno()))
+
+    def _read(self) -> list[bytes]:
+        if self._stream is None:
+            return []
+        data = self._rest + self._stream.read()
+        lines = data.split(b"\n")
+        self._rest = lines.pop()
+        return lines
+
+    def _entry(self, line: bytes) -> Iterator[Entry]:
+        try:
+            data = json.loads(line)
+            text, stream, time = data["log"], data["stream"], data["time"]
+        except (ValueError, KeyError, TypeError):
+            return  # a line that a full disk or a power cut has damaged
+        begins = stream not in self._open_lines
+        if text.endswith("\n"):
+            self._open_lines.discard(stream)
+        else:
+            self._open_lines.add(stream)
+        yield Entry(time, self.name, stream, text, begins)
+
+
+def _opened(path: str) -> IO[bytes]:
+    if path.endswith(".gz"):
+        import gzip
+
+        return gzip.open(path, "rb")  # type: ignore[return-value]
+    return open(path, "rb")
+
+
+def merge(sources: Iterable[Iterator[Entry]]) -> Iterator[Entry]:
+    """All entries by time; the last one is marked."""
+    before: Entry | None = None
+    for entry in heapq.merge(*sources, key=lambda item: item.time):
+        if before is not None:
+            yield before
+        before = entry
+    if before is not None:
+        yield before._replace(last=True)
