@@ -68,7 +68,7 @@ class Spec:
 
                 check_bootstrap(self.bootstrap, self.name)
             elif "archive" not in given:
-                from .store.reference import parse
+                from .contract.reference import parse
 
                 parse(self.pull or self.name)
         except HostctlError as error:
@@ -141,7 +141,7 @@ def _origin(spec: Spec) -> str:
 
         return identity(spec.bootstrap)
     from .contract.document import canonical, digest
-    from .store.reference import canonical_name
+    from .contract.reference import canonical_name
 
     if spec.content:
         return "archive:" + digest(
@@ -152,8 +152,11 @@ def _origin(spec: Spec) -> str:
 
 
 def _same_pull(spec: Spec, image: Image) -> bool:
-    """Whether the tag may stay: without `pull` and `platform`, any image under that name will do."""
-    return (not spec.pull and not spec.platform) or image.source == _origin(spec)
+    """Whether the tag may stay. One that stands for itself may be any image (loaded, built, ...)."""
+    from .contract.reference import canonical_name
+
+    itself = not spec.pull or canonical_name(spec.pull) == canonical_name(spec.name)
+    return (itself and not spec.platform) or image.source == _origin(spec)
 
 
 def _observe_made(spec: Spec, store: Store, image: Image | None) -> Observed:
@@ -329,7 +332,7 @@ def undo(spec: Spec, observed: Observed | None, host: Host) -> Spec | None:
     if observed is None or observed.image_id is None:
         return Spec(name=spec.name, state="absent")
     if observed.source.startswith("pull:") and observed.digest:
-        from .store.reference import parse
+        from .contract.reference import parse
 
         reference, _, platform = observed.source[5:].partition(" ")
         pinned = f"{parse(reference).name}@{observed.digest}"

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Callable
 
 from ..contract.errors import HostctlError
+from ..contract.reference import canonical_name
 from .decompress import decompress
 from .fetch import verify
 from .manifest import (
@@ -29,7 +30,6 @@ from .manifest import (
     media_type_of,
     parse_manifest,
 )
-from .reference import canonical_name
 from .store import CONTAINERD_NAME, REF_NAME
 from .tar import FileStream, TarReader
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from ..agent.host import Host
 from ..contract.errors import CannotApply
+from ..contract.reference import parse
 from .fetch import bring
-from .reference import parse
 from .registry import Registry
 from .staging import scratch
 from .store import Image, Store

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from ..contract.errors import HostctlError
+from ..contract.reference import DEFAULT_HOST, Reference
 from .auth import Authorizer, credentials_for, unauthorized
 from .fetch import verify
 from .manifest import (
@@ -19,7 +20,6 @@ from .manifest import (
     media_type_of,
     parse_manifest,
 )
-from .reference import DEFAULT_HOST, Reference
 from .transport import ATTEMPTS, Answer, Transport, Url, close, is_loopback, said
 
 _HUB = "registry-1.docker.io"

@@ -22,7 +22,7 @@ from typing import Any, Callable
 
 from ..agent.files import read_json, write_json
 from ..contract.errors import HostctlError
-from .reference import canonical_name
+from ..contract.reference import canonical_name
 
 REF_NAME = "org.opencontainers.image.ref.name"
 CONTAINERD_NAME = "io.containerd.image.name"

@@ -332,3 +332,14 @@ def test_overlayfs_stacks_the_layers(registry: RunningRegistry, host: Host, stor
         check=True,
     )
     assert sorted(done.stdout.split()) == ["./d/stays", "./o/new", "./r/fresh"]
+
+
+def test_a_tag_that_is_its_own_source_may_be_any_image(host: Host, store: Store) -> None:
+    """As the controller writes `images: {app:1: {}}`; what was loaded under that name stays."""
+    from tests.store.test_archive import layout, shipped
+
+    made = make_image("loaded")
+    run(image.Spec(name="app:1", content=shipped(host, layout(made))), host)
+    spec = image.Spec(name="app:1", pull="docker.io/library/app:1")
+    assert run(spec, host) == []
+    assert store.resolve("app:1") == made.image_id

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from hostctl_host.contract.errors import HostctlError
-from hostctl_host.store.reference import Reference, canonical_name, parse
+from hostctl_host.contract.reference import Reference, canonical_name, parse
 from hypothesis import given
 from hypothesis import strategies as st
 

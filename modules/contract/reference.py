@@ -1,11 +1,11 @@
-"""Runs on the managed host: image references as people write them, in Docker's full form."""
+"""Runs in both worlds: image references as people write them, in Docker's full form."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 
-from ..contract.errors import HostctlError
+from .errors import HostctlError
 
 DEFAULT_HOST = "docker.io"
 DEFAULT_TAG = "latest"
