@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import getpass
 import os
-import socket
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -325,11 +323,13 @@ class _Compiler:
                     program.limit()
 
     def _source(self) -> str:
+        import pwd
+
         try:
-            user = getpass.getuser()
-        except (KeyError, OSError):
+            user = pwd.getpwuid(os.getuid()).pw_name
+        except KeyError:
             user = str(os.getuid())
-        return f"{user}@{socket.gethostname()}:{os.path.abspath(self.path)}"
+        return f"{user}@{os.uname().nodename}:{os.path.abspath(self.path)}"
 
 
 def batches(hosts: list[InventoryHost], serial: tuple[Any, ...]) -> list[list[InventoryHost]]:

@@ -12,7 +12,6 @@ from ..playbook.errors import Collector, did_you_mean
 from ..yaml import Map, Place, load_file
 from ..yaml.values import place_of
 from .files import display
-from .ini import read_ini
 from .model import Inventory
 from .ranges import expand
 
@@ -60,6 +59,8 @@ def _load_path(path: Path, inventory: Inventory, errors: Collector) -> None:
             if value is not None:
                 _read_top(value, inventory, errors, name)
             return
+        from .ini import read_ini
+
         read_ini(name, path.read_text(encoding="utf-8"), inventory, errors)
     except UnicodeDecodeError:
         errors.add("cannot read the inventory: not UTF-8", where=name, ref="inventory-encoding")

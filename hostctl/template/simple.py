@@ -19,7 +19,7 @@ _FORM = re.compile(
     rf"|\s*(?P<yes>{_LITERAL})\s+if\s+(?P<cond>[A-Za-z_]\w*)\s+is\s+(?P<inverse>not\s+)?defined"
     rf"\s+else\s+(?P<no>{_LITERAL})\s*\Z"
 )
-_TAG = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)
+_TAG = re.compile(r"\{\{((?:(?!\}\}).)*)\}\}", re.DOTALL)
 _OTHER = re.compile(r"\{[{%#]|[}%#]\}|^\}")
 # Jinja's keywords and the names that it knows by itself.
 _OWN = frozenset(
