@@ -6,7 +6,7 @@ The text is a contract: sorted, the same for the same reports, and pinned by tes
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from hostctl_host.contract.change import Action
 from hostctl_host.contract.report import Failure, HostReport, HostStatus, Outcome, Status
@@ -14,6 +14,8 @@ from hostctl_host.contract.report import Failure, HostReport, HostStatus, Outcom
 from .changes import resource_lines
 from .run import Mode, RunReport, count_actions
 from .style import Style
+
+Paragraph = tuple[str, ...]
 
 _NAMED_HOSTS = 5  # a total names hosts up to this many, and counts them beyond
 
@@ -26,31 +28,46 @@ def render_run(run: RunReport, style: Style, verbose: int = 0) -> str:
 
 
 def _grouped(run: RunReport, style: Style, verbose: int) -> list[list[str]]:
-    """One block per set of hosts that say exactly the same."""
-    groups: dict[tuple[str, ...], list[str]] = {}
+    """Blocks of what hosts say, each under the names of all hosts that say exactly that.
+
+    What all say comes first, then what fewer do; inside a block things keep their order.
+    """
+    sayers: dict[Paragraph, list[str]] = {}
     for name, report in run.hosts.items():
-        lines = tuple(_host_lines(report, style, verbose))
-        if lines:
-            groups.setdefault(lines, []).append(name)
+        for paragraph in dict.fromkeys(_paragraphs(report, style, verbose)):
+            sayers.setdefault(paragraph, []).append(name)
+    blocks: dict[tuple[str, ...], list[str]] = {}
+    for paragraph, names in sayers.items():
+        blocks.setdefault(tuple(names), []).extend(paragraph)
+    places = {name: index for index, name in enumerate(run.hosts)}
+    order = sorted(blocks, key=lambda names: (-len(names), [places[name] for name in names]))
     return [
-        [style.paint(f"{', '.join(names)}:", "bold"), *(("  " + line).rstrip() for line in lines)]
-        for lines, names in groups.items()
+        [
+            style.paint(f"{_heading(names, len(run.hosts))}:", "bold"),
+            *(("  " + line).rstrip() for line in blocks[names]),
+        ]
+        for names in order
     ]
 
 
-def _host_lines(report: HostReport, style: Style, verbose: int) -> list[str]:
+def _heading(names: tuple[str, ...], total: int) -> str:
+    if len(names) == total and total > _NAMED_HOSTS:
+        return f"all {total} hosts"
+    return ", ".join(names)
+
+
+def _paragraphs(report: HostReport, style: Style, verbose: int) -> Iterator[Paragraph]:
     """Changes in the order in which they happen, then warnings, then failures."""
-    lines: list[str] = []
     for outcome in report.outcomes:
         if outcome.status is Status.CHANGED or outcome.changes:
-            lines += resource_lines(outcome, style)
+            yield tuple(resource_lines(outcome, style))
         elif verbose and outcome.status in (Status.OK, Status.SKIPPED):
-            lines.append(_quiet_line(outcome, style))
-    lines += [style.paint(f"! {warning}", "yellow") for warning in report.warnings]
+            yield (_quiet_line(outcome, style),)
+    for warning in report.warnings:
+        yield (style.paint(f"! {warning}", "yellow"),)
     places = {outcome.resource: outcome.where for outcome in report.outcomes}
     for failure in report.failures:
-        lines += failure_lines(failure, places.get(failure.resource, ""), style)
-    return lines
+        yield tuple(failure_lines(failure, places.get(failure.resource, ""), style))
 
 
 def _quiet_line(outcome: Outcome, style: Style) -> str:

@@ -109,6 +109,42 @@ def test_hosts_that_say_the_same_are_shown_once():
         """)
 
 
+def test_what_hosts_share_comes_before_what_is_their_own():
+    def page(name: str) -> Outcome:
+        change = Change(Action.UPDATE, "content", "a" * 64, "b" * 64, diff=f"@@ -1 +1 @@\n+{name}\n")
+        return Outcome("template./page", Status.CHANGED, (change,))
+
+    hosts = {name: ok(page(name), GONE) for name in ("web1", "web2")}
+    assert shown(plan(**hosts, db=ok(GONE))) == block("""
+        db, web1, web2:
+          - volume.shop_data  (no longer declared)
+
+        web1:
+          ~ template./page
+              content:
+                  @@ -1 +1 @@
+                  +web1
+
+        web2:
+          ~ template./page
+              content:
+                  @@ -1 +1 @@
+                  +web2
+
+        db:   0 to add, 0 to change, 1 to destroy
+        web1: 0 to add, 1 to change, 1 to destroy
+        web2: 0 to add, 1 to change, 1 to destroy
+        Plan: 0 to add, 2 to change, 3 to destroy.
+        """)
+
+
+def test_many_hosts_are_counted_in_headings_and_totals():
+    text = shown(plan(**{f"web{number}": ok(GONE) for number in range(1, 13)}))
+    assert text.startswith("\nall 12 hosts:\n  - volume.shop_data")
+    text = shown(apply(**{f"web{number}": ok(FINE) for number in range(1, 13)}))
+    assert text.endswith("No changes. 12 hosts match the playbook.\n")
+
+
 def test_no_changes():
     assert shown(plan(web1=ok(FINE))) == "\nNo changes. web1 matches the playbook.\n"
     assert shown(apply(web1=ok(FINE), web2=ok(FINE, SKIPPED, generation=4))) == block("""
