@@ -113,3 +113,51 @@ def test_on_other_pythons(
     out, _ = process.communicate(timeout=30)
     assert out == "ready\n[]\n"
     assert store.resolve(name) == made.image_id
+
+
+_BOOTSTRAP = """
+import sys
+from hostctl_host import image
+from hostctl_host.agent.host import Host, Paths
+spec = image.Spec(name="base", bootstrap=image.Bootstrap())
+host = Host(paths=Paths(sys.argv[1], sys.argv[1]))
+image.apply(spec, image.observe(spec, host), [], host)
+"""
+
+
+def processes_with(text: str) -> list[str]:
+    """Command lines of what runs and mentions the text."""
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            line = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+        except OSError:
+            continue
+        if text in line and pid != str(os.getpid()):
+            found.append(line)
+    return found
+
+
+def test_a_killed_bootstrap_leaves_no_process_and_no_mount(
+    registry: RunningRegistry, host: Host, store: Store
+) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", _BOOTSTRAP, host.paths.data],
+        env={"PYTHONPATH": "build/editable", "PATH": os.environ["PATH"]},
+    )
+    place = os.path.join(store.root, "tmp")
+    deadline = time.monotonic() + 20
+    # Wait until something has been unpacked below the temporary root.
+    while not list(Path(host.paths.data).glob("store/tmp/*/mmdebstrap.*/var")):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert processes_with(place)
+    process.kill()
+    process.wait()
+    while processes_with(place) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert processes_with(place) == []
+    assert place not in Path("/proc/self/mountinfo").read_text()
+    made = TestImage([tar(member("f", b"1"))])
+    run(image.Spec(name=registry.push("after", "1", made)), host)
+    assert os.listdir(place) == []
