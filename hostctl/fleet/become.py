@@ -32,12 +32,14 @@ def run(connection: Connection, target: Target, script: str, args: tuple[str, ..
     # -S reads the password from stdin, and only if a password is needed: the prompt says so
     options = f"-S -p {shlex.quote(prompt)}"
     wrapper = _WRAPPER.format(user=shlex.quote(target.become_user), options=options)
-    stream = connection.run(f"sh -c {shlex.quote(wrapper)} {shlex.quote(script)} {_quoted(args)}")
+    stream = connection.run(
+        f"exec sh -c {shlex.quote(wrapper)} {shlex.quote(script)} {_quoted(args)}"
+    )
     return SudoStream(stream, target, prompt)
 
 
 def _command(script: str, *args: str) -> str:
-    return f"sh -c {shlex.quote(script)} hostctl {_quoted(args)}"
+    return f"exec sh -c {shlex.quote(script)} hostctl {_quoted(args)}"
 
 
 def _quoted(args: tuple[str, ...]) -> str:

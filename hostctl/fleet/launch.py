@@ -53,7 +53,10 @@ if [ -n "$v" ]; then echo "hostctl-start OLDPYTHON"; echo "$v"; else echo "hostc
 # Arguments of the shell: interpreter, then those of the Python script. The echo shows that sudo let it in.
 _UPLOAD = 'echo hostctl-ready; umask 077; p=$1; shift; exec "$p" -I -S -c "$@"'
 
-# Arguments: agents folder, digest, size of the archive, interpreter, then the agent's own.
+# The script comes through stdin, in front of the archive: in argv it would fill the logs of sudo.
+_READ_SCRIPT = 'import sys; f = open(0, "rb"); exec(f.read(int(sys.argv.pop(1))))'
+
+# Arguments: agents folder, digest, size of the archive, interpreter, then the agent's own. `f` is stdin.
 _UNPACK = r"""
 import fcntl, hashlib, io, os, py_compile, shutil, sys, tarfile, zlib
 agents, digest, size, python = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4]
@@ -119,14 +122,10 @@ def place(data):
         os.close(lock)
 
 try:
-    chunks = []
-    while size:
-        chunk = os.read(0, min(size, 1 << 20))
-        if not chunk:
-            sys.exit(1)
-        chunks.append(chunk)
-        size -= len(chunk)
-    place(b"".join(chunks))
+    data = f.read(size)
+    if len(data) < size:
+        sys.exit(1)
+    place(data)
 except OSError as error:
     say("OSERROR", error.errno or 0, error.filename or agents, error.strerror)
     sys.exit(1)
@@ -182,12 +181,13 @@ def start(
         target,
         _UPLOAD,
         (
-            *(places.python, _UNPACK, os.path.join(places.data, "agents"), bundle.digest),
-            *(str(len(data)), places.python, *agent_args),
+            *(places.python, _READ_SCRIPT, str(len(_UNPACK))),
+            *(os.path.join(places.data, "agents"), bundle.digest, str(len(data))),
+            *(places.python, *agent_args),
             *("--data-dir", places.data, "--run-dir", places.run),
         ),
     )
-    reader, answer = _begin(stream, target, UPLOAD_SILENCE, password, data)
+    reader, answer = _begin(stream, target, UPLOAD_SILENCE, password, _UNPACK.encode() + data)
     if answer is not None:
         stream.close()
         raise _upload_failed(answer, target, places)

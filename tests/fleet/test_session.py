@@ -111,8 +111,10 @@ def test_two_uploads_at_once(server, options, dirs):
 def upload_command(target, options, dirs):
     agents = str(Path(dirs["hostctl_data_dir"], "agents"))
     data = options.bundle.data
-    args = ("python3", launch._UNPACK, agents, options.bundle.digest, str(len(data)), "python3")
-    return launch.become._command(launch._UPLOAD, *args), data
+    script = launch._UNPACK.encode()
+    args = ("python3", launch._READ_SCRIPT, str(len(script)), agents, options.bundle.digest)
+    args += (str(len(data)), "python3")
+    return launch.become._command(launch._UPLOAD, *args), script + data
 
 
 def test_cut_upload_leaves_nothing(server, options, dirs):
