@@ -14,15 +14,3 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         + "\n"
         for line in lines
     )
-
-
-def age(seconds: float) -> str:
-    """A duration in its largest unit: `5 seconds`, `3 minutes`, `2 days`."""
-    for unit, size in (("day", 86400), ("hour", 3600), ("minute", 60)):
-        if seconds >= size:
-            return _count(int(seconds // size), unit)
-    return _count(max(int(seconds), 0), "second")
-
-
-def _count(count: int, unit: str) -> str:
-    return f"{count} {unit}" if count == 1 else f"{count} {unit}s"

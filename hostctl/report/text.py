@@ -32,12 +32,14 @@ def _grouped(run: RunReport, style: Style, verbose: int) -> list[list[str]]:
 
     What all say comes first, then what fewer do; inside a block things keep their order.
     """
-    sayers: dict[Paragraph, list[str]] = {}
+    sayers: dict[tuple[Paragraph, int], list[str]] = {}
     for name, report in run.hosts.items():
-        for paragraph in dict.fromkeys(_paragraphs(report, style, verbose)):
-            sayers.setdefault(paragraph, []).append(name)
+        said: Counter[Paragraph] = Counter()
+        for paragraph in _paragraphs(report, style, verbose):
+            sayers.setdefault((paragraph, said[paragraph]), []).append(name)
+            said[paragraph] += 1
     blocks: dict[tuple[str, ...], list[str]] = {}
-    for paragraph, names in sayers.items():
+    for (paragraph, _), names in sayers.items():
         blocks.setdefault(tuple(names), []).extend(paragraph)
     places = {name: index for index, name in enumerate(run.hosts)}
     order = sorted(blocks, key=lambda names: (-len(names), [places[name] for name in names]))

@@ -111,7 +111,9 @@ def test_hosts_that_say_the_same_are_shown_once():
 
 def test_what_hosts_share_comes_before_what_is_their_own():
     def page(name: str) -> Outcome:
-        change = Change(Action.UPDATE, "content", "a" * 64, "b" * 64, diff=f"@@ -1 +1 @@\n+{name}\n")
+        change = Change(
+            Action.UPDATE, "content", "a" * 64, "b" * 64, diff=f"@@ -1 +1 @@\n+{name}\n"
+        )
         return Outcome("template./page", Status.CHANGED, (change,))
 
     hosts = {name: ok(page(name), GONE) for name in ("web1", "web2")}
