@@ -118,7 +118,7 @@ class _Compiler:
         self.engine = Engine(path.parent)
         self.content = Content()
         self.renderer = Renderer(self.engine, self.kinds, self.content)
-        self.states = {name: HostState() for name in inventory.hosts}
+        self.states: dict[str, HostState] = {}
         self.ids: dict[tuple[str, str], Ids] = {}
 
     def program(self, limit: str) -> Program:
@@ -150,17 +150,17 @@ class _Compiler:
                 error.message += f" (on {shown})"
             self.errors.take(error)
 
-    def _limit(self, limit: str) -> set[str]:
+    def _limit(self, limit: str) -> set[str] | None:
         if not limit:
-            return set(self.inventory.hosts)
+            return None
         try:
             return {host.name for host in self.inventory.select(limit, "--limit")}
         except HostctlError as error:
             self.errors.take(error)
-            return set(self.inventory.hosts)
+            return None
 
-    def _play(self, play: Play, chosen: set[str]) -> CompiledPlay:
-        hosts = [host for host in self._hosts(play) if host.name in chosen]
+    def _play(self, play: Play, chosen: set[str] | None) -> CompiledPlay:
+        hosts = [host for host in self._hosts(play) if chosen is None or host.name in chosen]
         groups = batches(hosts, play.serial)
         compiled = CompiledPlay(play.name, play.project, play, hosts)
         files = self._vars_files(play)
@@ -203,7 +203,7 @@ class _Compiler:
                 host.name,
                 self.inventory,
                 self.engine,
-                self.states[host.name],
+                self.states.setdefault(host.name, HostState()),
                 states=self.states,
                 extra=self.extra,
                 files=files,
@@ -218,7 +218,7 @@ class _Compiler:
             graph.lower if graph else None,
             renderer=self.renderer,
             scope=scope,
-            state=self.states[host.name],
+            state=self.states.setdefault(host.name, HostState()),
             ids=self.ids.setdefault((host.name, play.project), Ids()),
             options=Document(
                 project=play.project,

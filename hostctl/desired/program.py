@@ -168,27 +168,26 @@ class HostProgram:
         result = result_of(frame.get("result", {}), variable or task.title)
         known = {**final, **({task.register: result} if task.register else {})}
         scope = (self._scope.child(task.vars) if task.vars else self._scope).child({}, known)
-        changed, failed = (
-            bool(result.get("changed", bool(result.unknown))),
-            bool(result.get("failed", False)),
-        )
+        said: dict[str, bool] = {}
         message = ""
-        try:
-            if task.failed_when is not None:
-                failed = self._all(task, "failed_when", task.failed_when, scope)
-                message = (
-                    f"failed_when: {', '.join(str(c) for c in task.failed_when)}" if failed else ""
-                )
-            if task.changed_when is not None:
-                changed = self._all(task, "changed_when", task.changed_when, scope)
-        except UnknownResult:
-            pass
-        except (TemplateError, Deferred) as error:
-            failed, message = True, str(error)
+        for key, conditions in (("failed", task.failed_when), ("changed", task.changed_when)):
+            try:
+                if conditions is not None:
+                    said[key] = self._all(task, f"{key}_when", conditions, scope)
+                elif not result.unknown:
+                    said[key] = bool(result.get(key, False))
+            except UnknownResult:
+                continue  # only in a plan: it stays open
+            except (TemplateError, Deferred) as error:
+                said["failed"], message = True, str(error)
+        if said.get("failed") and task.failed_when is not None and not message:
+            message = f"failed_when: {', '.join(str(one) for one in task.failed_when)}"
         registration = self._waiting.get(variable)
         if registration is not None and name in registration.ids:
-            registration.results.setdefault(name, result).update(changed=changed, failed=failed)
+            registration.results.setdefault(name, result).update(said)
             self._settle(variable)
+        # what stays open may fail to change: the agent marks it as uncertain
+        changed, failed = said.get("changed", True), said.get("failed", False)
         return {
             "type": "verdict",
             "id": name,

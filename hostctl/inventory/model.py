@@ -52,11 +52,13 @@ class Inventory:
     Attributes:
         hosts: by name, in the order of the inventory.
         groups: by name; `all` and `ungrouped` are always there.
+        implicit: `localhost`, where a play names it and the inventory does not; in no group, not in `all`.
         folders: where `group_vars/` and `host_vars/` of the inventory lie, and its files.
     """
 
     def __init__(self, files: list[Path] | None = None) -> None:
         self.hosts: dict[str, InventoryHost] = {}
+        self.implicit: dict[str, InventoryHost] = {}
         self.groups: dict[str, Group] = {"all": Group("all"), "ungrouped": Group("ungrouped")}
         self.groups["all"].children.append("ungrouped")
         self.groups["ungrouped"].parents.append("all")
@@ -162,7 +164,11 @@ class Inventory:
         Raises:
             HostctlError: a name that is neither host nor group; the nearest one is in the hint.
         """
-        return [self.hosts[name] for name in select(pattern, self, within)]
+        return [self.host(name) for name in select(pattern, self, within)]
+
+    def host(self, name: str) -> InventoryHost:
+        """The host of that name. Raises KeyError."""
+        return self.hosts[name] if name in self.hosts else self.implicit[name]
 
     def layers(self, host: str, beside: Path | None = None) -> list[tuple[str, dict[str, Any]]]:
         """Where a host's variables come from, least binding first: (source, variables)."""
@@ -180,7 +186,7 @@ class Inventory:
             out += folder_variables(folders, "group_vars", ["all"])
         for folders in (self.folders, book):
             out += folder_variables(folders, "group_vars", named)
-        out.append((f"host {host}", self.hosts[host].vars))
+        out.append((f"host {host}", self.host(host).vars))
         for folders in (self.folders, book):
             out += folder_variables(folders, "host_vars", [host])
         return [(source, variables) for source, variables in out if variables]
@@ -208,7 +214,7 @@ class Inventory:
         """The variables that Ansible sets by itself and that only depend on the inventory."""
         out: dict[str, Any] = {
             "inventory_hostname": host,
-            "inventory_hostname_short": self.hosts[host].short,
+            "inventory_hostname_short": self.host(host).short,
             "group_names": self.group_names(host),
             "groups": self._members,
         }

@@ -14,6 +14,7 @@ from ..playbook.errors import did_you_mean
 if TYPE_CHECKING:
     from .model import Inventory
 
+_THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 _SUBSCRIPT = re.compile(r"(?P<name>.+)\[(?:(?P<one>-?\d+)|(?P<start>-?\d*)[:-](?P<end>-?\d*))\]\Z")
 
 
@@ -32,7 +33,7 @@ def select(pattern: str, inventory: Inventory, within: str = "") -> list[str]:
     for part in parts:
         if part[0] == "!":
             chosen -= set(_one(part[1:], inventory, pattern, within))
-    return [name for name in inventory.hosts if name in chosen]
+    return [name for name in [*inventory.hosts, *inventory.implicit] if name in chosen]
 
 
 def split(pattern: str) -> list[str]:
@@ -100,8 +101,11 @@ def _named(part: str, inventory: Inventory) -> list[str] | None:
         return [part]
     if part == "*":
         return list(inventory.hosts)
-    if part in ("localhost", "127.0.0.1") and not inventory.hosts:
-        return []
+    if part in _THIS_MACHINE:
+        from .model import InventoryHost
+
+        inventory.implicit[part] = InventoryHost(part, {"ansible_connection": "local"})
+        return [part]
     return None
 
 

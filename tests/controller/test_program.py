@@ -427,3 +427,31 @@ def test_two_plays_of_one_project_make_no_orphans_of_each_other(folder: Folder) 
     alone = compiled.plays[1].programs["db1"]
     alone.facts({})
     assert not alone.document().partial
+
+
+def test_a_constant_verdict_holds_in_a_plan_and_an_open_one_stays_open(folder: Folder) -> None:
+    program = folder.program("""\
+        - hosts: web
+          tasks:
+            - {command: a, register: r, changed_when: false, failed_when: r.rc > 1}
+            - {command: b, when: r is changed}
+            - {command: c, when: r.rc == 1}
+        """)
+    program.facts({})
+    program.first()
+    frame = {"id": "command.a", "register": "r", "verdict": True, "result": {"unknown": True}}
+    program.answer(frame)
+    verdict = program.verdict(frame)
+    assert (verdict["changed"], verdict["failed"]) == (False, False)
+    found = {r["id"]: r for r in program.next()["resources"]}
+    assert found["command.b"]["skip"] == "when: r is changed"
+    assert found["command.c"]["maybe"] and "skip" not in found["command.c"]
+
+
+def test_localhost_is_this_machine_where_the_inventory_has_none(folder: Folder) -> None:
+    compiled = folder.compile(
+        "- hosts: localhost\n  tasks: [{command: 'echo {{ inventory_hostname }}'}]\n"
+    )
+    program = compiled.plays[0].programs["localhost"]
+    assert program.connection["ansible_connection"] == "local"
+    assert "localhost" not in compiled.plays[0].play.vars
