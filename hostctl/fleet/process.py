@@ -107,15 +107,20 @@ def succeeds(command: str, timeout: float = 10) -> bool:
     return done.returncode == 0
 
 
+_proxies: list[subprocess.Popen[bytes]] = []
+
+
 def proxy_socket(command: str) -> socket.socket:
     """A socket whose other end is stdin and stdout of a `ProxyCommand`, which ends with the socket."""
     ours, theirs = socket.socketpair()
+    _proxies[:] = [proxy for proxy in _proxies if proxy.poll() is None]
     with theirs:
-        subprocess.Popen(
+        proxy = subprocess.Popen(
             ["/bin/sh", "-c", f"exec {command}"],
             stdin=theirs.fileno(),
             stdout=theirs.fileno(),
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
+    _proxies.append(proxy)
     return ours
