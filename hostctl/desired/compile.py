@@ -12,8 +12,8 @@ from hostctl_host.contract.document import Document
 from hostctl_host.contract.errors import HostctlError
 
 from ..inventory import Inventory, InventoryHost
-from ..inventory.files import display, read_variables
-from ..playbook.errors import Collector, PlaybookErrors, did_you_mean
+from ..inventory.files import read_variables
+from ..playbook.errors import Collector, PlaybookErrors
 from ..playbook.keys import LOCAL
 from ..playbook.kinds import Kinds
 from ..playbook.model import Play, Task
@@ -366,6 +366,3 @@ def _is_static(task: Task, play: Play) -> bool:
         and not (task.kind == "command" and has_template(play.environment))
         and not any(isinstance(flag, str) for flag in (task.ignore_errors, task.no_log))
     )
-
-
-__all__ = ["CompiledPlay", "Program", "batches", "compile_playbook", "did_you_mean", "display"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,8 +17,7 @@ from ..template.engine import is_template
 from ..yaml import Place
 from .content import Content
 from .draft import Draft
-from .images import image_data, known_image
-from .names import full_image
+from .images import image_data
 from .services import Service, lower_services
 from .validate import check_keys, validate
 
@@ -287,6 +285,3 @@ def _local_folder(scope: Scope, engine: Engine) -> str:
     except (Deferred, TemplateError, UnknownResult):
         return ""
     return os.path.abspath(engine.folder) if connection == "local" else ""
-
-
-__all__ = ["Callable", "GraphLowering", "Names", "full_image", "known_image"]

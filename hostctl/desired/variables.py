@@ -10,7 +10,6 @@ from typing import Any
 from ..inventory import Inventory
 from ..template import Engine, Scope
 from ..template.scope import MISSING, HostVars
-from ..yaml import Place
 
 
 @dataclass
@@ -96,19 +95,3 @@ def connection_variables(
             if value is not MISSING:
                 out[key] = value
     return out
-
-
-def rendered_variables(
-    name: str, inventory: Inventory, engine: Engine, extra: Mapping[str, Any] | None = None
-) -> dict[str, Any]:
-    """All of a host's variables rendered, without the magic ones (for `vars`)."""
-    scope = scope_for(name, inventory, engine, HostState(facts={}), extra=extra)
-    names = {*inventory.variables(name, engine.folder), *(extra or {})}
-    return {key: scope.get(key) for key in sorted(names)}
-
-
-def place_in(layer: Mapping[str, Any], key: str) -> Place:
-    """Where a variable of a layer was written."""
-    from ..yaml.values import place_of
-
-    return place_of(layer).key(layer, key)

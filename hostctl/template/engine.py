@@ -6,14 +6,13 @@ A value that is one whole `{{ expression }}` keeps the expression's type; everyt
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..inventory.files import display
 from ..yaml import Place
 from . import simple
-from .scope import MISSING, Deferred, Scope, TemplateError, UnknownResult
+from .scope import MISSING, Scope, TemplateError
 
 if TYPE_CHECKING:
     from .jinja import HostEnvironment
@@ -166,20 +165,3 @@ class Engine:
         if isinstance(plain, str):
             return plain.encode()
         return str(self.environment.render_file(source, name, inner)).encode()
-
-
-def names_of(scope: Scope) -> Sequence[str]:
-    """Names for "did you mean", without the magic ones that nobody mistypes."""
-    return sorted(scope.names())
-
-
-__all__ = [
-    "MISSING",
-    "OMIT",
-    "Deferred",
-    "Engine",
-    "UnknownResult",
-    "has_template",
-    "is_template",
-    "names_of",
-]

@@ -14,7 +14,7 @@ import re
 import shlex
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jinja2
@@ -58,11 +58,7 @@ def default(value: Any, default_value: Any = "", boolean: bool = False) -> Any:
 def ternary(value: Any, true: Any, false: Any, none: Any = None) -> Any:
     if value is None and none is not None:
         return none
-    return true if to_bool_plain(value) else false
-
-
-def to_bool_plain(value: Any) -> bool:
-    return bool(value)
+    return true if value else false
 
 
 def to_json(value: Any, **options: Any) -> str:
@@ -324,5 +320,3 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "zip": zipped,
     "zip_longest": zip_longest,
 }
-
-__all__ = ["FILTERS", "Mapping"]
