@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import socket
@@ -218,10 +219,11 @@ def test_no_ssh_server(options):
         port = listener.getsockname()[1]
 
         def answer() -> None:
-            while True:
-                client, _ = listener.accept()
-                with client:
-                    client.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            with contextlib.suppress(OSError):  # until the listener is closed
+                while True:
+                    client, _ = listener.accept()
+                    with client:
+                        client.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
 
         threading.Thread(target=answer, daemon=True).start()
         target = Target.from_vars("web1", {"ansible_host": "127.0.0.1", "ansible_port": port})
