@@ -49,3 +49,16 @@ def test_the_quick_start_holds_what_its_comments_promise():
     assert web.spec["ports"] == [{"target": 80, "published": 8080}]
     assert web.spec["environment"] == {"GREETING": "Hello from hostctl"}
     assert "container.quickstart-redis-1" in web.needs
+
+
+def test_the_playbook_of_the_readme_compiles(tmp_path):
+    text = (ROOT / "README.md").read_text()
+    book = tmp_path / "site.yml"
+    book.write_text(text.split("```yaml\n", 1)[1].split("```", 1)[0])
+    inventory = load_inventory([ROOT / "inventory.example.yml"])
+    (play,) = compile_playbook(book, inventory).plays
+    host = play.programs["web1"]
+    host.facts({})
+    names = [resource.id for resource in host.document().resources]
+    assert "copy./srv/site/index.html" in names
+    assert "container.site-web-1" in names
