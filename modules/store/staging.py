@@ -82,8 +82,15 @@ def _make_layout(store: Store) -> None:
 
 
 def sweep(store: Store) -> None:
-    """Remove what processes that died have left below `tmp/`."""
+    """Remove what processes that died have left: folders below `tmp/`, files that were being written.
+
+    Such files are written under the lock only, so whoever holds it sees those of the dead.
+    """
     with prepared(store):
+        for folder in ("", "blobs/sha256", "layers"):
+            for name in os.listdir(os.path.join(store.root, folder)):
+                if name.startswith(".") and ".hostctl-" in name:
+                    os.unlink(os.path.join(store.root, folder, name))
         parent = os.path.join(store.root, "tmp")
         for name in os.listdir(parent):
             _remove_if_dead(os.path.join(parent, name))
@@ -159,9 +166,8 @@ def exclusive(store: Store, digest: str) -> Iterator[None]:
 def put_blob(store: Store, digest: str, data: bytes) -> None:
     """A small blob (manifest, config) whose digest the caller has verified."""
     with prepared(store):
-        pass
-    if not store.has_blob(digest):
-        write_atomic(store.blob_path(digest), data)
+        if not store.has_blob(digest):
+            write_atomic(store.blob_path(digest), data)
 
 
 def commit_blob(store: Store, digest: str, path: str) -> None:

@@ -73,7 +73,7 @@ def test_kill_at_many_points(registry: RunningRegistry, host: Host, store: Store
         process.send_signal(signal.SIGKILL)
         process.wait()
         killed += process.returncode == -signal.SIGKILL
-        if os.path.exists(store.root):
+        if os.path.exists(os.path.join(store.root, "oci-layout")):
             assert_valid(store)
         if store.resolve(name):
             store.remove(name)
@@ -83,8 +83,25 @@ def test_kill_at_many_points(registry: RunningRegistry, host: Host, store: Store
     assert len(store.lower(made.image_id)) == 3
     assert_valid(store)
     assert os.listdir(os.path.join(store.root, "tmp")) == []
+    assert [path for path in Path(store.root).rglob("*") if ".hostctl-" in path.name] == []
     for n, short in enumerate(reversed(store.lower(made.image_id))):
         assert len(os.listdir(os.path.join(store.links_dir, short, f"l{n}"))) == 60
+
+
+def test_half_written_files_are_removed(
+    registry: RunningRegistry, host: Host, store: Store
+) -> None:
+    made = TestImage([tar(member("f", b"1"))])
+    name = registry.push("halves", "1", made)
+    run(image.Spec(name=name), host)
+    halves = [
+        Path(store.root, folder, ".x.hostctl-1234") for folder in ("", "blobs/sha256", "layers")
+    ]
+    for path in halves:
+        path.write_bytes(b"half")
+    other = registry.push("halves", "2", TestImage([tar(member("g", b"2"))]))
+    run(image.Spec(name=other), host)
+    assert not any(path.exists() for path in halves)
 
 
 def test_leftovers_of_the_living_stay(registry: RunningRegistry, host: Host, store: Store) -> None:
