@@ -86,6 +86,11 @@ class Log:
             end = f'","stream":"stderr","time":"{self._now()}"}}\n'
             entries = ['{"log":"' + text + end, *entries]
         data = "".join(entries).encode("utf-8", "replace")
+        if len(data) > self._max_size and len(entries) > 1:
+            half = len(entries) // 2
+            self._write(entries[:half])
+            self._write(entries[half:])
+            return
         try:
             if self._fd >= 0 and self._size + len(data) > self._max_size and self._size:
                 self._rotate()

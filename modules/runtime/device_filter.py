@@ -123,5 +123,8 @@ def assemble(parsed: list[Rule]) -> bytes:
         body.append(_instruction(move, 0, value=int(rule.allow)))
         body.append(_instruction(leave))
         code.extend(body)
+        if not tests:
+            # It decides about everything; the kernel refuses a program with code that is never reached.
+            return b"".join(code)
     code += [_instruction(move, 0, value=0), _instruction(leave)]
     return b"".join(code)

@@ -11,6 +11,7 @@ from .config import Config, RuntimeFailure
 from .mount_options import Mount
 
 LINKS = (
+    ("/proc/kcore", "/dev/core"),
     ("/proc/self/fd", "/dev/fd"),
     ("/proc/self/fd/0", "/dev/stdin"),
     ("/proc/self/fd/1", "/dev/stdout"),

@@ -42,7 +42,7 @@ def _mask(paths: list[str]) -> None:
             raise RuntimeFailure("cannot mask paths: /dev/null is not the device", ref="bad-null")
         for path in paths:
             if os.path.isdir(path):
-                sys.mount("tmpfs", path, "tmpfs", sys.MS_RDONLY, "size=4k,mode=755")
+                sys.mount("tmpfs", path, "tmpfs", sys.MS_RDONLY, "size=4k")
             elif os.path.exists(path):
                 sys.mount(f"/proc/self/fd/{null}", path, None, sys.MS_BIND)
     finally:

@@ -129,8 +129,8 @@ def _enter_cwd(path: str) -> None:
 def _reset_signals() -> None:
     """Ignored signals and the mask survive exec; Python ignores SIGPIPE."""
     for number in range(1, signal.NSIG):
-        if number not in (signal.SIGKILL, signal.SIGSTOP, 32, 33):
-            signal.signal(number, signal.SIG_DFL)
+        if number not in (signal.SIGKILL, signal.SIGSTOP):
+            sys.default_action(number)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 

@@ -99,8 +99,22 @@ _NR_LANDLOCK_ADD_RULE = 445
 _NR_LANDLOCK_RESTRICT_SELF = 446
 
 _NR_BY_MACHINE = {
-    "x86_64": {"clone": 56, "pivot_root": 155, "capget": 125, "capset": 126, "bpf": 321},
-    "aarch64": {"clone": 220, "pivot_root": 41, "capget": 90, "capset": 91, "bpf": 280},
+    "x86_64": {
+        "clone": 56,
+        "pivot_root": 155,
+        "capget": 125,
+        "capset": 126,
+        "bpf": 321,
+        "rt_sigaction": 13,
+    },
+    "aarch64": {
+        "clone": 220,
+        "pivot_root": 41,
+        "capget": 90,
+        "capset": 91,
+        "bpf": 280,
+        "rt_sigaction": 134,
+    },
 }
 
 _CAPABILITY_VERSION_3 = 0x20080522
@@ -360,6 +374,19 @@ def set_process_name(name: str) -> None:
     """The name in /proc/PID/comm and in `ps` (15 bytes)."""
     buffer = ctypes.create_string_buffer(os.fsencode(name)[:15])
     prctl(PR_SET_NAME, ctypes.addressof(buffer))
+
+
+def default_action(number: int) -> None:
+    """SIG_DFL for a signal, also for the two that the C library keeps to itself."""
+    _syscall(
+        "rt_sigaction",
+        _lazy.number("rt_sigaction"),
+        ctypes.c_int(number),
+        ctypes.create_string_buffer(32),
+        None,
+        ctypes.c_size_t(8),
+        what=f"signal {number}",
+    )
 
 
 class _CapHeader(ctypes.Structure):
