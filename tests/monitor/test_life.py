@@ -11,10 +11,10 @@ import time
 from pathlib import Path
 
 import pytest
-
 from hostctl_host.contract.errors import HostctlError
 from hostctl_host.monitor import client, starter, state
 from hostctl_host.runtime import cgroup
+
 from tests.runtime.workshop import Workshop, until
 
 pytestmark = pytest.mark.root
