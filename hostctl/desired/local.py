@@ -56,6 +56,13 @@ def prepare(task: Task, scope: Scope, engine: Engine, acts: Acts) -> Act:
     return _assert(task, args, scope, engine)
 
 
+def undecided(task: Task, acts: Acts) -> Act:
+    """What is done in a plan where the task needs a result of apply: debug says so, others wait for apply."""
+    if task.kind == "debug":
+        return lambda: acts.messages.append((task.title, "(known after apply)"))
+    return lambda: None
+
+
 def _debug(task: Task, args: dict[str, Any], scope: Scope, engine: Engine) -> str:
     from ..template.filters import to_nice_json
 

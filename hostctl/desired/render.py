@@ -63,8 +63,16 @@ class Renderer:
         done = []
         for _, final in self._items(task, scope):
             inner = scope.child({}, final) if final else scope
-            if self._when(task, inner)[0]:
-                done.append(local.prepare(task, inner, self.engine, acts))
+            due, _, unknown = self._when(task, inner)
+            try:
+                if unknown:
+                    raise UnknownResult(unknown)
+                if due:
+                    done.append(local.prepare(task, inner, self.engine, acts))
+            except UnknownResult:
+                if task.kind == "set_fact":
+                    raise
+                done.append(local.undecided(task, acts))
         return lambda: [act() for act in done]
 
     def _items(self, task: Task, scope: Scope) -> Iterator[tuple[Any, dict[str, Any]]]:

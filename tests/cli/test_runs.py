@@ -72,7 +72,7 @@ def fleet(monkeypatch, tmp_path) -> FakeFleet:
     fake = FakeFleet()
     (tmp_path / "inventory.yml").write_text(INVENTORY)
     (tmp_path / "site.yml").write_text(PLAYBOOK)
-    monkeypatch.setattr("hostctl.converge.run_hosts", fake.run_hosts)
+    monkeypatch.setattr("hostctl.converge.run_hosts", lambda *given: fake.run_hosts(*given))
     return fake
 
 
@@ -242,3 +242,36 @@ def test_what_debug_says_is_narration(hostctl, fleet, tmp_path):
     )
     ended = hostctl("plan", "say.yml")
     assert ended.err == "web1: Say: on web1\n"
+
+
+def test_a_plan_leaves_open_what_debug_and_assert_will_say(hostctl, fleet, tmp_path):
+    (tmp_path / "say.yml").write_text(
+        "- hosts: web1\n"
+        "  tasks:\n"
+        "    - {command: date, register: out}\n"
+        "    - debug: {msg: 'it says {{ out.stdout }}'}\n"
+        "    - assert: {that: out.rc == 0}\n"
+    )
+    plan_each_task_as_unknown(fleet)
+    ended = hostctl("plan", "say.yml")
+    assert ended.err == "web1: debug: (known after apply)\n"
+
+
+def plan_each_task_as_unknown(fleet: FakeFleet) -> None:
+    """Answer each registered task as an agent in plan mode does, and ask for all that follows."""
+    whole = fleet.run_hosts
+
+    def run_hosts(programs, *rest):
+        programs = list(programs)
+        done = whole(programs, *rest)
+        for target, program in programs:
+            sent = fleet.batches[-1][1][target.name]["document"]
+            while sent.get("more"):
+                for resource in sent["resources"]:
+                    if resource.get("register"):
+                        frame = {"id": resource["id"], "register": resource["register"]}
+                        program.answer({"type": "result", **frame, "result": {"unknown": True}})
+                sent = program.next()
+        return done
+
+    fleet.run_hosts = run_hosts
