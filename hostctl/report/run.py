@@ -104,6 +104,11 @@ def is_certain(outcome: Outcome) -> bool:
     return not outcome.changes or any(change.certain for change in outcome.changes)
 
 
+def is_open(outcome: Outcome) -> bool:
+    """Whether a plan could not look at it: it needs a result that is there only after apply."""
+    return outcome.status is Status.SKIPPED and outcome.reason.startswith("may change")
+
+
 def count_actions(reports: Iterable[HostReport]) -> Counter[str]:
     """Changed resources by action; those that only may change are counted under `maybe`."""
     counts: Counter[str] = Counter()

@@ -12,7 +12,7 @@ from hostctl_host.contract.change import Action
 from hostctl_host.contract.report import Failure, HostReport, HostStatus, Outcome, Status
 
 from .changes import resource_lines
-from .run import Mode, RunReport, count_actions
+from .run import Mode, RunReport, count_actions, is_open
 from .style import Style
 
 Paragraph = tuple[str, ...]
@@ -63,6 +63,8 @@ def _paragraphs(report: HostReport, style: Style, verbose: int) -> Iterator[Para
     for outcome in report.outcomes:
         if outcome.status is Status.CHANGED or outcome.changes:
             yield tuple(resource_lines(outcome, style))
+        elif is_open(outcome):
+            yield (_open_line(outcome, style),)
         elif verbose and outcome.status in (Status.OK, Status.SKIPPED):
             yield (_quiet_line(outcome, style),)
     for warning in report.warnings:
@@ -75,6 +77,12 @@ def _paragraphs(report: HostReport, style: Style, verbose: int) -> Iterator[Para
 def _quiet_line(outcome: Outcome, style: Style) -> str:
     word = outcome.status.value + (f": {outcome.reason}" if outcome.reason else "")
     return style.paint(f"  {outcome.resource}  ({word})", "dim")
+
+
+def _open_line(outcome: Outcome, style: Style) -> str:
+    name = f"  # {outcome.name}" if outcome.name not in ("", outcome.resource) else ""
+    head = f"{style.paint('?', 'cyan')} {style.paint(outcome.resource, 'bold')}"
+    return f"{head}{style.paint(name, 'dim')}  ({outcome.reason})"
 
 
 def failure_lines(failure: Failure, where: str, style: Style) -> list[str]:
@@ -148,7 +156,9 @@ def _total(run: RunReport, style: Style) -> str:
         if run.mode is Mode.DESTROY:
             return style.paint("Nothing to destroy.", "bold")
         verb = "matches" if len(run.hosts) == 1 else "match"
-        return style.paint(f"No changes. {_names(run.hosts)} {verb} the playbook.", "bold")
+        open_ones = any(is_open(o) for report in run.hosts.values() for o in report.outcomes)
+        limit = ", as far as can be known before apply" if open_ones else ""
+        return style.paint(f"No changes. {_names(run.hosts)} {verb} the playbook{limit}.", "bold")
     if run.mode is Mode.PLAN:
         return style.paint(f"Plan: {_planned(count_actions(run.hosts.values()))}.", "bold")
     text = f"{run.mode.value.capitalize()} complete: {_done(run)} on {_names(run.hosts)}."

@@ -267,3 +267,15 @@ def test_destroy_counts_what_was_removed_and_what_was_put_back():
         Destroy complete: 1 removed, 1 put back on web1.
         """)
     assert shown(RunReport(Mode.DESTROY, {"web1": ok()})).endswith("\nNothing to destroy.\n")
+
+
+def test_a_plan_says_what_it_could_not_look_at():
+    waiting = Outcome(
+        "copy./said", Status.SKIPPED, name="Said", reason="may change: out is known after apply"
+    )
+    assert shown(plan(web1=ok(FINE, waiting))) == block("""
+        web1:
+          ? copy./said  # Said  (may change: out is known after apply)
+
+        No changes. web1 matches the playbook, as far as can be known before apply.
+        """)
