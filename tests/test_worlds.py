@@ -25,13 +25,13 @@ DOORS = {
     ("hostctl", "paramiko"): "hostctl/fleet/ssh.py",
     ("hostctl", "subprocess"): "hostctl/fleet/process.py",
     ("hostctl", "ctypes"): None,
-    ("hostctl", "pyroute2"): "hostctl/fleet/bundle.py",
+    ("hostctl", "pyroute2"): None,
     ("modules", "subprocess"): "modules/agent/run.py",
     ("modules", "ctypes"): "modules/runtime/syscalls.py",
-    ("modules", "pyroute2"): "modules/net/links.py",
+    ("modules", "pyroute2"): None,
     ("modules", "paramiko"): None,
 }
-HOST_MAY_IMPORT = {*sys.stdlib_module_names, "compression", "hostctl_host", "pyroute2", "dnslib"}
+HOST_MAY_IMPORT = {*sys.stdlib_module_names, "compression", "hostctl_host"}
 # Only inside functions that the controller alone calls (short forms of specs).
 HOST_LAZY_ON_CONTROLLER = {"pydantic", "pydantic_core"}
 LOCATE_THE_PACKAGE = {"hostctl/fleet/bundle.py", "hostctl/playbook/kinds.py"}
