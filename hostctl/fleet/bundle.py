@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib.util
 import os
 import threading
 import zlib
@@ -28,19 +27,6 @@ from hostctl_host.agent.main import main
 
 sys.exit(main(sys.argv[1:]))
 '''
-
-DNSLIB = ("__init__", "bimap", "bit", "buffer", "dns", "label", "lex", "ranges")
-PYROUTE2_LEFT_OUT = (
-    "ndb",
-    "ipdb",
-    "dhcp",
-    "fixtures",
-    "plan9",
-    "inotify",
-    "ethtool",
-    "decoder",
-    "bsd",
-)
 
 
 @dataclass(frozen=True)
@@ -118,12 +104,6 @@ def _files(kinds: str | os.PathLike[str] | None) -> dict[str, str]:
     host_side = next(iter(hostctl_host.__path__))
     found: dict[str, str] = {}
     _collect(host_side, "hostctl_host", found)
-    library = _package("dnslib")
-    for name in DNSLIB:
-        if os.path.isfile(os.path.join(library, f"{name}.py")):
-            found[f"dnslib/{name}.py"] = os.path.join(library, f"{name}.py")
-    if _uses_pyroute2(host_side):
-        _collect(_package("pyroute2"), "pyroute2", found, PYROUTE2_LEFT_OUT)
     for path in sorted(Path(kinds).glob("*.py")) if kinds else ():
         name = f"hostctl_host/{path.name}"
         if path.name == "__init__.py":
@@ -139,37 +119,16 @@ def _files(kinds: str | os.PathLike[str] | None) -> dict[str, str]:
     return found
 
 
-def _collect(
-    folder: str, prefix: str, found: dict[str, str], without: tuple[str, ...] = ()
-) -> None:
+def _collect(folder: str, prefix: str, found: dict[str, str]) -> None:
     with os.scandir(folder) as entries:
         for entry in entries:
-            if entry.name in without or entry.name.startswith((".", "__pycache__")):
+            if entry.name.startswith((".", "__pycache__")):
                 continue
             name = f"{prefix}/{entry.name}"
             if entry.is_dir():
                 _collect(entry.path, name, found)
             elif not entry.name.endswith((".pyc", "~")):
                 found[name] = entry.path
-
-
-def _package(name: str) -> str:
-    spec = importlib.util.find_spec(name)
-    if spec is None or not spec.submodule_search_locations:
-        raise HostctlError(
-            f"cannot pack the agent: the library {name} is not installed here",
-            hint="install hostctl again (pip install --force-reinstall hostctl)",
-            ref="installation-broken",
-        )
-    return spec.submodule_search_locations[0]
-
-
-def _uses_pyroute2(host_side: str) -> bool:
-    """Whether the one file that may import it does so."""
-    path = Path(host_side, "net", "links.py")
-    return path.is_file() and b"import pyroute2" in path.read_bytes().replace(
-        b"from pyroute2", b"import pyroute2"
-    )
 
 
 def _fingerprint(files: dict[str, str]) -> str:
