@@ -63,9 +63,8 @@ def diff(spec: Spec, observed: Observed) -> list[Change]:
         return [Change(Action.DELETE, before=entry.type, reason=Reason.UNWANTED)] if entry else []
     if entry is None:
         text = text_diff("", observed.wanted, spec.dest)
-        return [
-            Change(Action.CREATE, "content", after=spec.digest, reason=Reason.ABSENT, diff=text)
-        ]
+        made = Change(Action.CREATE, "content", after=spec.digest, reason=Reason.ABSENT, diff=text)
+        return [made, *attributes(None, spec.owner, spec.group, spec.mode)]
     changes = []
     if entry.type != "file":
         changes.append(Change(Action.REPLACE, "type", entry.type, "file"))

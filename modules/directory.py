@@ -41,7 +41,8 @@ def diff(spec: Spec, observed: Entry | None) -> list[Change]:
             return []
         return [Change(Action.DELETE, before=observed.type, reason=Reason.UNWANTED)]
     if observed is None:
-        return [Change(Action.CREATE, after="directory", reason=Reason.ABSENT)]
+        made = Change(Action.CREATE, "type", after="directory", reason=Reason.ABSENT)
+        return [made, *attributes(None, spec.owner, spec.group, spec.mode)]
     if observed.type != "directory":
         return [Change(Action.REPLACE, field="type", before=observed.type, after="directory")]
     return attributes(observed, spec.owner, spec.group, spec.mode)

@@ -58,7 +58,8 @@ def diff(spec: Spec, observed: Observed) -> list[Change]:
     wanted = {"touch": "file", "hard": "file"}.get(spec.state, spec.state)
     if entry is None:
         after = f"link to {spec.src}" if spec.state == "link" else wanted
-        return [Change(Action.CREATE, after=after, reason=Reason.ABSENT)]
+        made = Change(Action.CREATE, "type", after=after, reason=Reason.ABSENT)
+        return [made, *attributes(None, spec.owner, spec.group, spec.mode)]
     if entry.type != wanted:
         return [Change(Action.REPLACE, field="type", before=entry.type, after=wanted)]
     changes = []

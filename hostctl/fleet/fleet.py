@@ -6,7 +6,7 @@ import queue
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Generic, TypeVar
 
 from hostctl_host.contract.errors import HostctlError
@@ -131,9 +131,16 @@ def run_hosts(
 
 
 def failed_report(error: HostctlError) -> HostReport:
-    """The report of a host that got no further than this error."""
+    """The report of a host that got no further than this error (or these: a playbook's come together)."""
     status = HostStatus.UNREACHABLE if isinstance(error, Unreachable) else HostStatus.FAILED
-    return HostReport(status, failures=(Failure("", error.message, error.hint),))
+    errors: Sequence[HostctlError] = getattr(error, "errors", (error,))
+    return HostReport(status, failures=tuple(_failure(each) for each in errors))
+
+
+def _failure(error: HostctlError) -> Failure:
+    """Where it is in a playbook is part of the message; the host itself is named by the report."""
+    place = f" ({error.where})" if ":" in error.where else ""
+    return Failure("", error.message + place, error.hint)
 
 
 def _interrupted(target: Target) -> Unreachable:

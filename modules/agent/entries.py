@@ -13,7 +13,7 @@ import pwd
 import stat
 from dataclasses import dataclass
 
-from ..contract.change import Action, Change
+from ..contract.change import Action, Change, Reason
 from ..contract.errors import CannotApply, CannotObserve
 from .files import write_atomic
 
@@ -113,9 +113,14 @@ def text_diff(before: str | None, after: str | None, path: str) -> str:
 
 
 def attributes(entry: Entry | None, owner: str, group: str, mode: str) -> list[Change]:
-    """Changes of owner, group and mode; what is not wanted (empty) or not there yet is left out."""
+    """Changes of owner, group and mode; what is not wanted (empty) is left out."""
     if entry is None:
-        return []
+        wanted = (("owner", owner), ("group", group), ("mode", mode))
+        return [
+            Change(Action.CREATE, name, after=value, reason=Reason.ABSENT)
+            for name, value in wanted
+            if value
+        ]
     pairs = (
         ("owner", entry.owner, owner and user_label(owner)),
         ("group", entry.group, group and group_label(group)),

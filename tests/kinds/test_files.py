@@ -26,7 +26,8 @@ def test_copy_makes_then_leaves_alone_then_undo_removes(tmp_path: Path) -> None:
     spec = copy.Spec(str(tmp_path / "motd"), mode="0640", digest=blobs.add(b"hello\n"))
     changes, back = converge(copy, spec, host)
     assert [(c.action, c.field, c.reason) for c in changes] == [
-        (Action.CREATE, "content", Reason.ABSENT)
+        (Action.CREATE, "content", Reason.ABSENT),
+        (Action.CREATE, "mode", Reason.ABSENT),
     ]
     assert (tmp_path / "motd").read_bytes() == b"hello\n"
     assert mode_of(tmp_path / "motd") == 0o640
