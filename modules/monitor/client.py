@@ -191,11 +191,10 @@ def _ask_monitor(paths: Paths, name: str, request: dict[str, Any], seconds: floa
 
 
 def _ask_zygote(paths: Paths, name: str, verb: str) -> State:
-    request = {"verb": verb, "name": name, "data": paths.data, "run": paths.run}
     deadline = time.monotonic() + START_SECONDS
     while True:
         try:
-            answer = _ask_or_start_zygote(paths, request)
+            answer = _ask_or_start_zygote(paths, starter.request(paths, name, verb))
         except socket.timeout as error:
             raise HostctlError(
                 f"cannot {verb} {name}: no answer after {START_SECONDS:g} s", ref="monitor-silent"
@@ -211,7 +210,6 @@ def _ask_zygote(paths: Paths, name: str, verb: str) -> State:
             if now.status == state.RUNNING and _monitored(now):
                 return now
             verb = "adopt" if now.status == state.RUNNING else "start"
-            request["verb"] = verb
             continue
         if (answer.get("error") or {}).get("ref") == "already-running":
             # A monitor that is about to end, or one that somebody else has just started.
@@ -224,12 +222,12 @@ def _ask_zygote(paths: Paths, name: str, verb: str) -> State:
         return _state_of(answer)
 
 
-def _ask_or_start_zygote(paths: Paths, request: dict[str, Any]) -> dict[str, Any]:
+def _ask_or_start_zygote(paths: Paths, line: bytes) -> dict[str, Any]:
     try:
-        return control.ask(starter.path(paths), request, START_SECONDS)
+        return control.say(starter.path(paths), line, START_SECONDS)
     except (FileNotFoundError, ConnectionRefusedError):
         starter.ensure(paths)
-    return control.ask(starter.path(paths), request, START_SECONDS)
+    return control.say(starter.path(paths), line, START_SECONDS)
 
 
 def _state_of(answer: dict[str, Any]) -> State:

@@ -14,46 +14,34 @@ from typing import Any
 
 VERSION = 1
 _LINE = 1 << 20
+_SECONDS = 10.0
 
 
-class Connection:
-    """One client; `line` is what it has said so far."""
+class Peer:
+    """The monitor's side of one conversation."""
 
     def __init__(self, peer: socket.socket) -> None:
-        peer.setblocking(False)
-        self.peer = peer
-        self.line = b""
+        peer.setblocking(True)
+        peer.settimeout(_SECONDS)
+        self._peer = peer
 
-    def fileno(self) -> int:
-        return self.peer.fileno()
-
-    def read(self) -> dict[str, Any] | None:
-        """The request once its line is complete. Raises ConnectionError when the client has gone."""
-        try:
-            data = self.peer.recv(65536)
-        except BlockingIOError:
-            return None
-        if not data or len(self.line) > _LINE:
-            raise ConnectionError("the client has gone")
-        self.line += data
-        if not self.line.endswith(b"\n"):
-            return None
-        line, self.line = self.line, b""
-        try:
-            request = json.loads(line)
-        except ValueError:
-            request = None
+    def request(self) -> dict[str, Any]:
+        """The request. Raises OSError or ValueError where none comes."""
+        data = b""
+        while not data.endswith(b"\n"):
+            chunk = self._peer.recv(65536)
+            if not chunk or len(data) > _LINE:
+                raise ConnectionError("the client has gone")
+            data += chunk
+        request = json.loads(data)
         return request if isinstance(request, dict) else {}
 
     def answer(self, message: dict[str, Any]) -> None:
-        """Never raises and never blocks: a client that does not read loses its answer."""
+        """Never raises: a client that has gone or does not read loses its answer."""
         try:
-            self.peer.send(json.dumps({"version": VERSION, **message}).encode() + b"\n")
+            self._peer.sendall(json.dumps({"version": VERSION, **message}).encode() + b"\n")
         except OSError:
             return
-
-    def close(self) -> None:
-        self.peer.close()
 
 
 def listen(folder: str, name: str) -> socket.socket:
@@ -98,8 +86,13 @@ def ask(path: str, request: dict[str, Any], timeout: float) -> dict[str, Any]:
         FileNotFoundError, ConnectionError: nobody is there, or it went away without an answer.
         socket.timeout: no answer in time.
     """
+    return say(path, json.dumps({"version": VERSION, **request}).encode() + b"\n", timeout)
+
+
+def say(path: str, line: bytes, timeout: float) -> dict[str, Any]:
+    """`ask` with a line that is there already."""
     with connect(path, timeout) as peer:
-        peer.sendall(json.dumps({"version": VERSION, **request}).encode() + b"\n")
+        peer.sendall(line)
         data = b""
         while not data.endswith(b"\n"):
             chunk = peer.recv(65536)

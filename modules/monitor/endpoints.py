@@ -13,13 +13,12 @@ from ..runtime.container import Network
 
 
 class Endpoints(Network):
-    """What the runtime calls while it makes the container, and what the monitor holds while it runs."""
+    """What the runtime calls while it makes the container, and what follows while it runs."""
 
     def __init__(self, paths: Paths, name: str, record: dict[str, Any]) -> None:
         self._paths = paths
         self._name = name
         self._record = record
-        self._hand: dns_client.Hand | None = None
 
     def attach(self, pid: int) -> None:
         endpoint.attach(self._record, pid)
@@ -33,46 +32,41 @@ class Endpoints(Network):
             return []
         return [one.detach() for one in endpoint.dns_sockets()]
 
-    def publish(self, pid: int, fds: list[int]) -> None:
-        """The container runs: others find it by name, and it finds others through these sockets."""
-        self._serve([socket.socket(fileno=fd) for fd in fds], pid)
-        endpoint.publish_names(self._paths, self._record, self._name)
+    def publish(self, pid: int, fds: list[int]) -> list[int]:
+        """The container runs: others find it by name, and it finds others through these sockets.
 
-    def adopt(self, pid: int) -> None:
+        What has to stay open meanwhile: the connection to the DNS process, and the sockets.
+        """
+        found = self.serve(fds, pid)
+        endpoint.publish_names(self._paths, self._record, self._name)
+        return found
+
+    def adopt(self, pid: int) -> list[int]:
         """The same for a container that runs already: new sockets are made in its namespace."""
-        if self._record.get("dns"):
-            own = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-            theirs = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        if not self._record.get("dns"):
+            return self.publish(pid, [])
+        own = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        theirs = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            syscalls.setns(theirs, syscalls.CLONE_NEWNET)
             try:
-                syscalls.setns(theirs, syscalls.CLONE_NEWNET)
-                try:
-                    found = endpoint.dns_sockets()
-                finally:
-                    syscalls.setns(own, syscalls.CLONE_NEWNET)
+                found = self.sockets()
             finally:
-                os.close(own)
-                os.close(theirs)
-            self._serve(found, pid)
-        endpoint.publish_names(self._paths, self._record, self._name)
+                syscalls.setns(own, syscalls.CLONE_NEWNET)
+        finally:
+            os.close(own)
+            os.close(theirs)
+        return self.publish(pid, found)
 
-    def _serve(self, sockets: list[socket.socket], pid: int) -> None:
-        if not sockets:
-            return
+    def serve(self, fds: list[int], pid: int) -> list[int]:
+        """Hand the sockets to the DNS process. Closing the connection takes them back."""
+        if not fds:
+            return []
         networks = [item["network"] for item in self._record.get("endpoints", ())]
-        self._hand = dns_client.Hand(self._paths)
-        self._hand.register(self._name, networks, sockets, pid)
-
-    def fileno(self) -> int:
-        """To poll for reading: readable means `restore`. -1 where there is no resolver."""
-        return self._hand.fileno() if self._hand is not None else -1
-
-    def restore(self) -> None:
-        if self._hand is not None:
-            self._hand.restore()
+        hand = dns_client.Hand(self._paths)
+        hand.register(self._name, networks, [socket.socket(fileno=os.dup(fd)) for fd in fds], pid)
+        return [os.dup(hand.fileno()), *fds]
 
     def withdraw(self) -> None:
         """The container has ended."""
-        if self._hand is not None:
-            self._hand.close()
-            self._hand = None
         endpoint.withdraw_names(self._paths, self._record, self._name)

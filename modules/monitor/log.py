@@ -6,12 +6,14 @@ here may stop the container: what cannot be written is dropped, counted, and sai
 
 from __future__ import annotations
 
+import fcntl
 import os
 import time
 import zlib
 from json.encoder import encode_basestring
 
 from ..runtime import syscalls
+from . import apart
 
 MAX_LINE = 16 << 10
 MAX_SIZE, MAX_FILE = 10 << 20, 3
@@ -37,8 +39,6 @@ class Log:
         self._second = 0
         self._prefix = ""
         self.dropped = 0
-        self.compressor = 0
-        self.compressor_fd = -1
 
     def feed(self, stream: str, data: bytes) -> None:
         """Take bytes of a stream; whole lines are written, the rest waits for its newline."""
@@ -71,7 +71,6 @@ class Log:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
-        self.reap(wait=True)
 
     def _now(self) -> str:
         whole, nano = divmod(time.time_ns(), 1_000_000_000)
@@ -112,7 +111,7 @@ class Log:
 
     def _rotate(self) -> None:
         """container.log becomes .1, .1.gz becomes .2.gz, the oldest goes."""
-        self.reap(wait=True)
+        _wait(f"{self._path}.1")
         os.close(self._fd)
         self._fd = -1
         if self._max_file == 1:
@@ -132,20 +131,10 @@ class Log:
 
     def _compress(self, path: str) -> None:
         """In a process of its own: the container's output goes on meanwhile."""
-        pid = os.fork()
-        if pid == 0:
-            try:
-                compress(path)
-            finally:
-                os._exit(0)
-        self.compressor = pid
-        self.compressor_fd = syscalls.pidfd_open(pid)
-
-    def reap(self, *, wait: bool = False) -> None:
-        """Take note of the end of the compressor."""
-        if self.compressor and os.waitpid(self.compressor, 0 if wait else os.WNOHANG)[0]:
-            os.close(self.compressor_fd)
-            self.compressor, self.compressor_fd = 0, -1
+        lock = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        apart.alone(compress, path, lock)
+        os.close(lock)
 
 
 def _open(line: bytes) -> str:
@@ -161,8 +150,14 @@ def _cut(line: bytes, end: str) -> list[str]:
     ]
 
 
-def compress(path: str) -> None:
-    """PATH becomes PATH.gz; a crash leaves PATH, and a temp file that the next one replaces."""
+def compress(path: str, lock: int) -> None:
+    """PATH becomes PATH.gz; a crash leaves PATH, and a temp file that the next one replaces.
+
+    Args:
+        lock: the open file, locked: held until the end of this process.
+    """
+    syscalls.close_range(3, lock - 1)
+    syscalls.close_range(lock + 1)
     temp = f"{path}.gz.tmp"
     packer = zlib.compressobj(6, zlib.DEFLATED, 31)
     with open(path, "rb") as source, open(temp, "wb", opener=_private) as target:
@@ -174,6 +169,16 @@ def compress(path: str) -> None:
         target.write(packer.flush())
     os.rename(temp, f"{path}.gz")
     os.unlink(path)
+
+
+def _wait(path: str) -> None:
+    """Until nobody compresses that file any more."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    fcntl.flock(fd, fcntl.LOCK_EX)
+    os.close(fd)
 
 
 def _private(path: str, flags: int) -> int:

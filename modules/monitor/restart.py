@@ -37,16 +37,11 @@ class Policy:
         return True
 
 
-class Backoff:
-    """100 ms, doubling to one minute; a run of ten seconds starts it anew."""
+def backoff(before: float, ran: float) -> float:
+    """Seconds to wait after a run of `ran` seconds, when it was `before` the last time.
 
-    def __init__(self) -> None:
-        self._next = FIRST
-
-    def after(self, ran: float) -> float:
-        """Seconds to wait after a run of that many seconds."""
-        if ran >= RESET_AFTER:
-            self._next = FIRST
-        wait = self._next
-        self._next = min(self._next * 2, LONGEST)
-        return wait
+    100 ms, doubling to one minute; a run of ten seconds starts it anew.
+    """
+    if before <= 0 or ran >= RESET_AFTER:
+        return FIRST
+    return min(before * 2, LONGEST)

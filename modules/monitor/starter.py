@@ -32,6 +32,14 @@ def path(paths: Paths) -> str:
     return os.path.join(paths.run, f"zygote-{digest()}.sock")
 
 
+def request(paths: Paths, name: str, verb: str) -> bytes:
+    """What the zygote is asked: four fields, no JSON, which would cost every monitor memory."""
+    fields = (verb, name, paths.data, paths.run)
+    if any("\0" in field or "\n" in field for field in fields):
+        raise HostctlError(f"cannot {verb} {name!r}: not a name", ref="bad-name")
+    return "\0".join(fields).encode() + b"\n"
+
+
 def ensure(paths: Paths) -> None:
     """Start the zygote unless somebody else has just done so."""
     where = path(paths)

@@ -5,9 +5,12 @@ The monitor writes it, everybody reads it; `pid` counts only with its start time
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -28,6 +31,7 @@ class State:
     started_at, finished_at: seconds since 1970, 0 for never.
     stopped: somebody asked it to stop.
     error: why it could not be started.
+    wait: seconds that it waits for its next start (restarting).
     """
 
     name: str
@@ -45,6 +49,7 @@ class State:
     finished_at: float = 0.0
     stopped: bool = False
     error: str = ""
+    wait: float = 0.0
 
     @property
     def watched(self) -> bool:
@@ -96,6 +101,17 @@ def write(folder: str, state: State) -> None:
     finally:
         os.close(fd)
     os.rename(temp, os.path.join(folder, "state.json"))
+
+
+@contextmanager
+def changing(folder: str) -> Iterator[State | None]:
+    """The state, while nobody else who asks so can change it. Writing is up to the caller."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield read(folder)
+    finally:
+        os.close(fd)
 
 
 def boot_id() -> str:

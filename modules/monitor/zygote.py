@@ -8,23 +8,18 @@ killed at any time, and the next start makes another one.
 from __future__ import annotations
 
 import gc
-import json
 import os
 import resource
+import select
 import signal
-import socket
-import traceback
 from typing import NoReturn
 
-from ..agent.host import Paths
-from ..contract.errors import HostctlError
-from ..runtime import cgroup, handshake, syscalls
-from . import control, state
+from ..runtime import cgroup, syscalls
+from . import control, steps
 from .monitor import Monitor
 
 BACKLOG = 1024
-_CHECK_SECONDS = 60.0
-_REQUEST_SECONDS = 10.0
+_CHECK_MILLISECONDS = 60_000
 _OOM_SCORE = -900
 _LIMITS = (
     (resource.RLIMIT_NOFILE, 1024, 524288),
@@ -45,14 +40,15 @@ def main(run_dir: str, path: str) -> None:
     """
     _settle()
     folder, name = os.path.split(path)
-    listener = control.listen(folder, name)
-    listener.listen(BACKLOG)
-    listener.setblocking(True)
+    bound = control.listen(folder, name)
+    bound.listen(BACKLOG)
+    listener = bound.detach()
     if os.fork():
         os._exit(0)
     _move(run_dir)
     syscalls.set_process_name("hostctl-zygote")
-    # Children are reaped by the kernel: a monitor's end concerns nobody here.
+    # Orphans of monitors come here; the kernel reaps them, and monitors: their end concerns nobody.
+    syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     gc.collect()
     gc.freeze()
@@ -100,23 +96,28 @@ def _move(run_dir: str) -> None:
         home.join(os.getpid())
 
 
-def _serve(listener: socket.socket, path: str) -> NoReturn:
-    listener.settimeout(_CHECK_SECONDS)
+def _serve(listener: int, path: str) -> NoReturn:
+    """Plain calls only: what the zygote touches between two forks is no longer shared with the older
+    monitors."""
     own = os.stat(path)
+    poll = select.poll()
+    poll.register(listener, select.POLLIN)
     while True:
-        try:
-            peer, _ = listener.accept()
-        except socket.timeout:
+        if not poll.poll(_CHECK_MILLISECONDS):
             if not _still_ours(path, own):
                 os._exit(0)
             continue
+        try:
+            peer = steps.accept(listener)
+        except OSError:
+            continue
         if os.fork() == 0:
-            listener.close()
+            os.close(listener)
             try:
                 _become_monitor(peer)
             finally:
                 os._exit(0)
-        peer.close()
+        os.close(peer)
 
 
 def _still_ours(path: str, own: os.stat_result) -> bool:
@@ -127,37 +128,18 @@ def _still_ours(path: str, own: os.stat_result) -> bool:
         return False
 
 
-def _become_monitor(peer: socket.socket) -> None:
-    """Child: read the request, start or adopt, answer, and stay until the container has ended."""
+def _become_monitor(peer: int) -> None:
+    """Child: read the request, and be the monitor until its container has ended."""
     os.setsid()
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    syscalls.set_process_name("hostctl-monitor")
-    peer.settimeout(_REQUEST_SECONDS)
-    with peer, peer.makefile("rb") as stream:
-        line = stream.readline(1 << 16)
-        if not line:
+    line = b""
+    while not line.endswith(b"\n"):
+        chunk = os.read(peer, 65536)
+        if not chunk:
             return  # somebody looked whether a zygote listens
-        request = json.loads(line)
-        paths, name = Paths(request["data"], request["run"]), request["name"]
-        folder = paths.container_run(name)
-        try:
-            monitor = Monitor(paths, name)
-            if request["verb"] == "adopt":
-                old = state.read(folder)
-                monitor.adopt(old or state.State(request["name"]))
-            else:
-                monitor.start()
-            answer = {"state": state.to_json(monitor.state)}
-        except (HostctlError, OSError) as error:
-            answer = {"error": handshake.describe(error)}
-        try:
-            peer.sendall(json.dumps(answer).encode() + b"\n")
-        except OSError:
-            pass  # the agent was killed meanwhile: the container runs, and the next one finds it
-    if "error" not in answer:
-        try:
-            monitor.run()
-        except BaseException:
-            # The container goes on without us; the next apply adopts it. Leave word of what happened.
-            with open(os.path.join(folder, "monitor.crash"), "w", encoding="utf-8") as crash:
-                traceback.print_exc(file=crash)
+        line += chunk
+    verb, name, data, run = line[:-1].split(b"\0")
+    comm = os.open("/proc/self/comm", os.O_WRONLY)
+    os.write(comm, b"hostctl-monitor")
+    os.close(comm)
+    Monitor(steps.Place(data.decode(), run.decode(), name.decode())).run(verb, peer)

@@ -272,4 +272,11 @@ def _monitors(workshop: Workshop) -> set[int]:
 
 def _processes(workshop: Workshop, name: str) -> set[int]:
     home = cgroup.Cgroup(cgroup.monitors_path(workshop.paths.run), cgroup.detect())
-    return {pid for pid in home.processes() if Path(f"/proc/{pid}/comm").read_text() == f"{name}\n"}
+    return {pid for pid in home.processes() if _comm(pid) == name}
+
+
+def _comm(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except FileNotFoundError:
+        return ""
