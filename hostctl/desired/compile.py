@@ -364,5 +364,7 @@ def _is_static(task: Task, play: Play) -> bool:
         and task.kind not in LOCAL
         and not any(has_template(part) for part in parts)
         and not (task.kind == "command" and has_template(play.environment))
-        and not any(isinstance(flag, str) for flag in (task.ignore_errors, task.no_log))
+        and not any(
+            isinstance(flag, str) for flag in (task.ignore_errors, task.no_log, play.no_log)
+        )
     )

@@ -47,6 +47,7 @@ class Registration:
     ids: list[str]
     items: list[Any]
     looped: bool
+    secret: bool = False
     results: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hostctl_host.contract.document import Resource
@@ -117,7 +117,11 @@ class GraphLowering:
             services, self.play.project, names, _local_folder(scope, self.engine), errors
         )
         implicit = self._implicit(made.images, made.networks, names)
-        return [*implicit, *drafts, *made.drafts]
+        hidden = self.engine.condition(scope, self.play.no_log, self.play.place("no_log"))
+        return [
+            replace(draft, resource=replace(draft.resource, no_log=hidden))
+            for draft in (*implicit, *drafts, *made.drafts)
+        ]
 
     def _entries(
         self, section: str, scope: Scope, errors: Collector, drafts: list[Draft]

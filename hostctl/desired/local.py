@@ -23,14 +23,17 @@ _KEYS = {
 
 @dataclass
 class Acts:
-    """What such tasks do: variables that they set, and lines for people."""
+    """What such tasks do: variables that they set (`secrets`: those never shown), and lines for people."""
 
     variables: dict[str, Any] = field(default_factory=dict)
     messages: list[tuple[str, str]] = field(default_factory=list)
+    secrets: set[str] = field(default_factory=set)
 
 
-def prepare(task: Task, scope: Scope, engine: Engine, acts: Acts) -> Act:
+def prepare(task: Task, scope: Scope, engine: Engine, acts: Acts, hidden: bool) -> Act:
     """Evaluate a task's arguments; the act that remains to be done.
+
+    What is `hidden`, or was made from a result of a `no_log` task, is not said.
 
     Raises:
         Deferred: it needs what is not there yet.
@@ -46,14 +49,21 @@ def prepare(task: Task, scope: Scope, engine: Engine, acts: Acts) -> Act:
             )
     if task.kind == "set_fact":
         facts = {str(key): value for key, value in args.items() if key != "cacheable"}
-        return lambda: acts.variables.update(facts)
+        secret = hidden or bool(scope.touched)
+
+        def remember() -> None:
+            acts.variables.update(facts)
+            if secret:
+                acts.secrets.update(facts)
+
+        return remember
     if task.kind == "debug":
-        text = _debug(task, args, scope, engine)
+        text = _said(_debug(task, args, scope, engine), scope, hidden)
         return lambda: acts.messages.append((task.title, text))
     if task.kind == "fail":
-        message = str(args.get("msg", "failed as requested by the task"))
+        message = _said(str(args.get("msg", "failed as requested by the task")), scope, hidden)
         return lambda: _fail(task, message)
-    return _assert(task, args, scope, engine)
+    return _assert(task, args, scope, engine, hidden)
 
 
 def undecided(task: Task, acts: Acts) -> Act:
@@ -76,14 +86,19 @@ def _debug(task: Task, args: dict[str, Any], scope: Scope, engine: Engine) -> st
     return message if isinstance(message, str) else to_nice_json(message)
 
 
-def _assert(task: Task, args: dict[str, Any], scope: Scope, engine: Engine) -> Act:
+def _said(text: str, scope: Scope, hidden: bool) -> str:
+    return "(hidden)" if hidden or scope.touched else text
+
+
+def _assert(task: Task, args: dict[str, Any], scope: Scope, engine: Engine, hidden: bool) -> Act:
     that = task.args.get("that")
     conditions = that if isinstance(that, (list, tuple)) else [that]
     place = task.args_where.key(task.args, "that")
+    given = args.get("fail_msg", args.get("msg"))
+    given = _said(str(given), scope, hidden) if given else ""
     for condition in conditions:
         if not engine.condition(scope, condition, place):
-            given = args.get("fail_msg", args.get("msg"))
-            message = str(given) if given else f"assertion failed: {condition}"
+            message = given or f"assertion failed: {condition}"
             return lambda: _fail(task, message)
     return lambda: None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -224,6 +224,7 @@ class HostProgram:
             return
         del self._waiting[variable]
         self._state.learnt[variable] = registration.value()
+        self._keep_secret((variable,), registration.secret)
         self._state.pending.discard(variable)
         self._scope = self._make_scope()
 
@@ -321,13 +322,23 @@ class HostProgram:
         act()
         self.messages += acts.messages
         self._state.learnt.update(acts.variables)
+        self._keep_secret(acts.variables, False)
+        self._keep_secret(acts.secrets, True)
         if task.kind == "set_fact":
             self._state.pending.difference_update(str(key) for key in task.args)
             self._scope = self._make_scope()
 
+    def _keep_secret(self, names: Iterable[str], secret: bool) -> None:
+        secrets = self._state.secrets
+        (secrets.update if secret else secrets.difference_update)(names)
+
     def _register(self, task: Task, rendered: Rendered, ids: list[str]) -> Registration:
         registration = Registration(
-            task, ids, [draft.item for draft in rendered.drafts], rendered.looped
+            task,
+            ids,
+            [draft.item for draft in rendered.drafts],
+            rendered.looped,
+            secret=any(draft.resource.no_log for draft in rendered.drafts),
         )
         for name, draft in zip(ids, rendered.drafts, strict=True):
             if draft.unknown:

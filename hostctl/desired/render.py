@@ -43,7 +43,7 @@ class Renderer:
         base = scope.child(task.vars) if task.vars else scope
         looped = task.loop is not None
         if task.kind in LOCAL:
-            return Rendered(act=self._act(task, base, acts), looped=looped)
+            return Rendered(act=self._act(task, play, base, acts), looped=looped)
         drafts: list[Draft] = []
         try:
             for item, final in self._items(task, base):
@@ -58,17 +58,22 @@ class Renderer:
             errors.take(error)
         return Rendered(tuple(drafts), looped=looped)
 
-    def _act(self, task: Task, scope: Scope, acts: local.Acts) -> Any:
+    def _act(self, task: Task, play: Play, scope: Scope, acts: local.Acts) -> Any:
         """Evaluates now (so that Deferred is raised now); what has an effect is done by the returned act."""
         done = []
-        for _, final in self._items(task, scope):
+        hidden = self._hidden(task, play, scope)
+        scope.touched.clear()
+        items = list(self._items(task, scope))
+        hidden = hidden or bool(scope.touched)
+        for _, final in items:
             inner = scope.child({}, final) if final else scope
             due, _, unknown = self._when(task, inner)
+            scope.touched.clear()
             try:
                 if unknown:
                     raise UnknownResult(unknown)
                 if due:
-                    done.append(local.prepare(task, inner, self.engine, acts))
+                    done.append(local.prepare(task, inner, self.engine, acts, hidden))
             except UnknownResult:
                 if task.kind == "set_fact":
                     raise
@@ -125,7 +130,15 @@ class Renderer:
         resource = self._frame(task, play, scope, item, errors)
         if not do:
             skipped = replace(resource, skip=f"when: {condition}")
-            return [Draft(task.kind, self._key(task, scope, item), skipped, final=final, item=item)]
+            return [
+                Draft(
+                    task.kind,
+                    self._key(task, scope, item, resource),
+                    skipped,
+                    final=final,
+                    item=item,
+                )
+            ]
         cls = self.kinds.spec(task.kind)
         try:
             data = self.engine.value(scope, task.args, task.args_where)
@@ -156,11 +169,8 @@ class Renderer:
             return []
         made = replace(resource, spec=encode(spec), maybe=bool(unknown))
         digest = data.get("digest", "") if task.kind in CONTENT_KINDS else ""
-        return [
-            Draft(
-                task.kind, key_of(spec), made, (digest,) if digest else (), final=final, item=item
-            )
-        ]
+        key = _title_key(task) if _secret_key(resource) else key_of(spec)
+        return [Draft(task.kind, key, made, (digest,) if digest else (), final=final, item=item)]
 
     def _frame(
         self, task: Task, play: Play, scope: Scope, item: Any, errors: Collector
@@ -170,24 +180,30 @@ class Renderer:
         return Resource(
             id="",
             kind=task.kind,
-            name=self._title(task, scope, item),
+            name=self._title(task, play, scope, item),
             where=task.where.position,
             section=task.section,
             notify=self._notify(task, play, scope, errors),
             register=task.register,
             verdict=task.changed_when is not None or task.failed_when is not None,
             ignore_errors=flag(scope, task.ignore_errors, task.place("ignore_errors")),
-            no_log=flag(scope, task.no_log, task.place("no_log")),
+            no_log=self._hidden(task, play, scope),
         )
 
-    def _title(self, task: Task, scope: Scope, item: Any) -> str:
+    def _hidden(self, task: Task, play: Play, scope: Scope) -> bool:
+        """`no_log`: the task's own word, else the play's."""
+        if task.keys.get("no_log") is not None:
+            return self.engine.condition(scope, task.no_log, task.place("no_log"))
+        return self.engine.condition(scope, play.no_log, play.place("no_log"))
+
+    def _title(self, task: Task, play: Play, scope: Scope, item: Any) -> str:
         """The task's name for people: rendered if that is possible, with the item of a loop."""
         name = task.name
         label = ""
         try:
             if is_template(name):
                 name = str(self.engine.text(scope, name, task.place("name")))
-            if task.loop is not None and not task.no_log:
+            if task.loop is not None and not self._hidden(task, play, scope):
                 shown = (
                     self.engine.value(scope, task.label, task.where)
                     if task.label is not None
@@ -218,10 +234,12 @@ class Renderer:
             out += [name for name in found if name not in out]
         return tuple(out)
 
-    def _key(self, task: Task, scope: Scope, item: Any) -> str:
+    def _key(self, task: Task, scope: Scope, item: Any, resource: Resource) -> str:
         """The id's key of a task that is not rendered in full: from its first argument if that can be had."""
         from .exact import field_names
 
+        if _secret_key(resource):
+            return _title_key(task)
         for name in (*field_names(self.kinds.spec(task.kind))[:1], "argv"):
             if name in task.args:
                 try:
@@ -229,9 +247,8 @@ class Renderer:
                     return _key_text(tuple(value) if isinstance(value, list) else value)
                 except (TemplateError, Deferred, UnknownResult):
                     break
-        return re.sub(r"\s+", "-", task.title) + (
-            f"-{item}" if isinstance(item, (str, int)) else ""
-        )
+        shown = isinstance(item, (str, int)) and not resource.no_log
+        return _title_key(task) + (f"-{item}" if shown else "")
 
     def _unknown(
         self,
@@ -251,8 +268,22 @@ class Renderer:
             verdict=False,
         )
         return Draft(
-            task.kind, self._key(task, scope, item), resource, final=final, item=item, unknown=True
+            task.kind,
+            self._key(task, scope, item, resource),
+            resource,
+            final=final,
+            item=item,
+            unknown=True,
         )
+
+
+def _secret_key(resource: Resource) -> bool:
+    """What a program is called with is a value; what says where a thing is, its identity, is not."""
+    return resource.no_log and resource.kind == "command"
+
+
+def _title_key(task: Task) -> str:
+    return re.sub(r"\s+", "-", task.title)
 
 
 def key_of(spec: Any) -> str:

@@ -20,16 +20,19 @@ class HostState:
         facts: as Ansible names them, `ansible_` included; None until the host said hello.
         learnt: registered results and set_fact variables.
         pending: names that will be learnt.
+        secrets: names of what `no_log` tasks taught.
     """
 
     facts: dict[str, Any] | None = None
     learnt: dict[str, Any] = field(default_factory=dict)
     pending: set[str] = field(default_factory=set)
+    secrets: set[str] = field(default_factory=set)
 
     def restart(self) -> None:
         """Forget what the trial before the run set."""
         self.learnt.clear()
         self.pending.clear()
+        self.secrets.clear()
 
     def take_facts(self, facts: Mapping[str, Any]) -> None:
         """Facts without the `ansible_` prefix, as the agent sends them."""
@@ -48,6 +51,7 @@ def scope_for(
     files: Sequence[Mapping[str, Any]] = (),
     play: Mapping[str, Any] | None = None,
     magic: Mapping[str, Any] | None = None,
+    touched: set[str] | None = None,
 ) -> Scope:
     """The scope of a host. Layers, most binding first: extra, learnt, (task), vars_files, play, facts, inventory."""
     fixed = {
@@ -56,11 +60,12 @@ def scope_for(
         **(magic or {}),
     }
     others: dict[str, Scope] = {}
+    touched = touched if touched is not None else set()
 
     def other(host: str) -> Scope:
         if host not in others:
             known = (states or {}).get(host) or HostState()
-            others[host] = scope_for(host, inventory, engine, known, extra=extra)
+            others[host] = scope_for(host, inventory, engine, known, extra=extra, touched=touched)
         return others[host]
 
     fixed["hostvars"] = HostVars(inventory.hosts, other)
@@ -73,6 +78,8 @@ def scope_for(
         slot=len(layers),
         pending=state.pending,
         facts_pending=state.facts is None,
+        secrets=state.secrets,
+        touched=touched,
     )
 
 

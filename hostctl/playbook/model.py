@@ -79,6 +79,7 @@ class Play:
     sections: dict[str, dict[str, Any]] = field(default_factory=dict)
     force_handlers: bool = False
     prune: bool = False
+    no_log: Any = False
 
     def place(self, *keys: Any) -> Place:
         """The place of a value below one of the play's keys."""

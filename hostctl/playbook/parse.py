@@ -103,6 +103,7 @@ class _Parser:
             handlers=tuple(self.tasks("handlers")),
             sections=self.sections(),
             prune=self.boolean("prune", False),
+            no_log=data.get("no_log", False),
         )
 
     def at(self, *path: Any, name: bool = False) -> Place:

@@ -69,6 +69,8 @@ class Scope:
         layers: raw variables, most binding first.
         slot: where `child` puts a task's variables (below extra variables, results and set_fact).
         pending: names that will exist later: results, and with `facts_pending` every `ansible_*`.
+        secrets: names whose values are never shown.
+        touched: those of them that were looked up, also through others, since somebody cleared it.
     """
 
     def __init__(
@@ -80,6 +82,8 @@ class Scope:
         final: Mapping[str, Any] | None = None,
         pending: set[str] | None = None,
         facts_pending: bool = False,
+        secrets: set[str] | None = None,
+        touched: set[str] | None = None,
     ) -> None:
         self.layers: list[Mapping[str, Any]] = list(layers)
         self.render = render
@@ -87,7 +91,10 @@ class Scope:
         self.pending: set[str] = pending if pending is not None else set()
         self.facts_pending = facts_pending
         self.slot = slot
+        self.secrets: set[str] = secrets if secrets is not None else set()
+        self.touched: set[str] = touched if touched is not None else set()
         self._memo: dict[str, Any] = {}
+        self._tainted: set[str] = set()
         self._busy: list[str] = []
 
     def child(self, variables: Mapping[str, Any], final: Mapping[str, Any] | None = None) -> Scope:
@@ -104,9 +111,11 @@ class Scope:
             final={**self.final, **(final or {})},
             pending=self.pending,
             facts_pending=self.facts_pending,
+            secrets=self.secrets,
+            touched=self.touched,
         )
         if not variables and not final:
-            made._memo = self._memo
+            made._memo, made._tainted = self._memo, self._tainted
         return made
 
     def forget(self) -> None:
@@ -126,13 +135,20 @@ class Scope:
         """The rendered value, or MISSING. Raises Deferred, UnknownResult, TemplateError."""
         if name in self.final:
             return self.final[name]
+        if name in self.secrets or name in self._tainted:
+            self.touched.add(name)
         if name in self._memo:
             return self._memo[name]
         if name in self.pending:
             raise Deferred(name)
         for layer in self.layers:
             if name in layer:
+                before = set(self.touched)
+                self.touched.clear()
                 self._memo[name] = value = self._rendered(name, layer)
+                if self.touched:
+                    self._tainted.add(name)
+                self.touched.update(before, (name,) if name in self.secrets else ())
                 return value
         if self.facts_pending and name.startswith("ansible_"):
             raise Deferred(name)

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..contract.change import Action, Change, Reason
 from ..contract.document import Resource
-from ..contract.errors import HostctlError
+from ..contract.errors import CannotApply, CannotObserve, HostctlError
 from ..contract.report import Failure, Outcome, Status
 from . import kinds
 from .graph import WORKERS, in_order, run_graph
@@ -28,6 +28,10 @@ _PARALLEL = (GRAPH, ORPHANS)
 
 class _Judged(HostctlError):
     """The controller has the result already, and says that it is a failure."""
+
+
+# Errors whose words come from a kind: they may repeat a value, or what a program printed.
+_TELLING = (_Judged, Unsuccessful, CannotApply, CannotObserve)
 
 
 class Executor:
@@ -266,8 +270,10 @@ class Executor:
 
     def _fail(self, step: Step, error: HostctlError) -> None:
         resource = step.resource
-        message = str(error)
-        step.failure = Failure(resource.id, message, error.hint, ignored=resource.ignore_errors)
+        message, hint = str(error), error.hint
+        if resource.no_log and isinstance(error, _TELLING) and error.ref != "not-converged":
+            message, hint = f"cannot apply {resource.id}: why is hidden by no_log", ""
+        step.failure = Failure(resource.id, message, hint, ignored=resource.ignore_errors)
         if step.acted and any(item.action is not Action.RUN for item in step.changes):
             # The next run may find nothing to do where this one got stuck half-way.
             self._handlers.notify(resource.notify)

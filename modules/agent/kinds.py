@@ -11,6 +11,8 @@ from ..contract.spec import decode
 _PACKAGE = __package__.rpartition(".")[0]
 # Things that a host has once and any number of projects may use.
 _SHARED = ("image", "package")
+# Their content is kept in a better place (the image store) once they are applied.
+KEPT_ELSEWHERE = ("image",)
 
 
 def load(kind: str) -> Any:

@@ -15,9 +15,6 @@ from . import kinds
 from .handlers import HANDLERS, name_of
 from .step import Run, Step, change, look
 
-# Their content is kept in a better place (the image store) once they are applied.
-_KEPT_ELSEWHERE = ("image",)
-
 
 @dataclass(frozen=True)
 class Result:
@@ -99,7 +96,7 @@ class Apply:
             run.records.removed(resource.id)
         if resource.section == HANDLERS:
             run.records.ran(name_of(resource))
-        if resource.kind in _KEPT_ELSEWHERE and step.acted:
+        if resource.kind in kinds.KEPT_ELSEWHERE and step.acted:
             run.content.forget(kinds.content_of(step.kind, step.spec))
 
 

@@ -80,7 +80,7 @@ def look(run: Run, step: Step) -> None:
             step.spec = kinds.spec_of(step.kind, step.resource.spec)
             if not step.removal:
                 run.records.claim(step)
-            if step.resource.no_log:
+            if step.resource.no_log and step.resource.kind not in kinds.KEPT_ELSEWHERE:
                 run.content.mark_secret(kinds.content_of(step.kind, step.spec))
         step.observed = step.kind.observe(step.spec, run.host)
         step.changes = [_adorn(step, change) for change in step.kind.diff(step.spec, step.observed)]

@@ -350,3 +350,13 @@ def test_reasons_of_handlers(world: World, tmp_path: Path) -> None:
     )
     assert report.outcomes[1].status is Status.CHANGED
     assert report.outcomes[1].changes[0].reason is Reason.NOTIFIED
+
+
+def test_why_a_hidden_command_failed_is_hidden(world: World) -> None:
+    spec = {"argv": ["sh", "-c", "echo s3cret >&2; exit 3"]}
+    hidden = {"id": "command.login", "kind": "command", "section": "tasks", "spec": spec}
+    with world.start("apply") as agent:
+        report = agent.run(document({**hidden, "no_log": True}))
+    assert "s3cret" not in str(agent.seen)
+    assert report.failures[0].message == "cannot apply command.login: why is hidden by no_log"
+    assert "s3cret" in world.apply(hidden).failures[0].message
