@@ -300,6 +300,15 @@ class _Compiler:
                     where=task.place("become"),
                     ref="not-supported",
                 )
+        if play.environment and not any(
+            task.kind == "command" for task in (*play.tasks, *play.handlers)
+        ):
+            self.errors.add(
+                "not supported yet: environment of a play without command tasks",
+                where=play.place("environment"),
+                hint="containers have an environment of their own; no other kind runs a program of yours",
+                ref="not-supported",
+            )
         GraphLowering(play, self.engine, self.kinds, self.content).check(self.errors)
         seen: dict[str, Task] = {}
         for handler in play.handlers:

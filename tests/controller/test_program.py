@@ -455,3 +455,32 @@ def test_localhost_is_this_machine_where_the_inventory_has_none(folder: Folder) 
     program = compiled.plays[0].programs["localhost"]
     assert program.connection["ansible_connection"] == "local"
     assert "localhost" not in compiled.plays[0].play.vars
+
+
+def test_environment_of_a_play_reaches_commands_and_no_container(
+    folder: Folder, resources: First
+) -> None:
+    program = folder.program("""\
+        - hosts: web
+          environment: {PROXY: a, MODE: "{{ color }}"}
+          tasks:
+            - {command: a, environment: {PROXY: b}}
+          containers:
+            web: {image: nginx}
+        """)
+    found = {one["kind"]: one["spec"] for one in resources(program)}
+    assert found["command"]["environment"] == {"PROXY": "b", "MODE": "red"}
+    assert "environment" not in found["container"]
+
+
+def test_environment_of_a_play_that_nothing_uses_is_no_silent_nothing(folder: Folder) -> None:
+    assert folder.errors("""\
+        - hosts: web
+          environment: {http_proxy: "http://proxy:3128"}
+          tasks:
+            - package: {name: nginx}
+            - file: {path: /a}
+        """) == [
+        "site.yml:2:16 (environment): not supported yet: environment of a play without command tasks"
+        " | containers have an environment of their own; no other kind runs a program of yours"
+    ]
