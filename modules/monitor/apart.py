@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import _socket
 import os
-from typing import Callable, NoReturn
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Callable, NoReturn
 
 Answer = tuple[bytes, list[int]]
 _FDS = 16

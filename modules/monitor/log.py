@@ -10,9 +10,8 @@ import fcntl
 import os
 import time
 import zlib
-from json.encoder import encode_basestring
+from _json import encode_basestring
 
-from ..runtime import syscalls
 from . import apart
 
 MAX_LINE = 16 << 10
@@ -39,6 +38,10 @@ class Log:
         self._second = 0
         self._prefix = ""
         self.dropped = 0
+
+    def attach(self, fd: int) -> None:
+        """Write to this descriptor instead of a file of its own."""
+        self._fd = fd
 
     def feed(self, stream: str, data: bytes) -> None:
         """Take bytes of a stream; whole lines are written, the rest waits for its newline."""
@@ -107,7 +110,7 @@ class Log:
     def _open(self) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
         self._fd = os.open(self._path, flags, 0o600)
-        self._size = os.fstat(self._fd).st_size
+        self._size = os.lseek(self._fd, 0, os.SEEK_END)
 
     def _rotate(self) -> None:
         """container.log becomes .1, .1.gz becomes .2.gz, the oldest goes."""
@@ -156,8 +159,8 @@ def compress(path: str, lock: int) -> None:
     Args:
         lock: the open file, locked: held until the end of this process.
     """
-    syscalls.close_range(3, lock - 1)
-    syscalls.close_range(lock + 1)
+    os.closerange(3, lock)
+    os.closerange(lock + 1, lock + 64)
     temp = f"{path}.gz.tmp"
     packer = zlib.compressobj(6, zlib.DEFLATED, 31)
     with open(path, "rb") as source, open(temp, "wb", opener=_private) as target:

@@ -11,8 +11,13 @@ import os
 import select
 import time
 
-from . import apart, steps
+from . import apart
 from .log import Log
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from . import steps
+    from .acts import Acts
 
 _READ = 64 << 10
 _PAUSE = 1.0
@@ -21,8 +26,9 @@ _PAUSE = 1.0
 class Monitor:
     """The descriptors of one container; `pidfd` is -1 while it waits to be started again."""
 
-    def __init__(self, place: steps.Place) -> None:
+    def __init__(self, place: steps.Place, acts: Acts) -> None:
         self._place = place
+        self._acts = acts
         self._pid = 0
         self._pidfd = -1
         self._ours = True
@@ -33,9 +39,17 @@ class Monitor:
         self._resolver_at = 0.0
         self._restored = 0.0
 
+    def rehearse(self, fd: int) -> None:
+        """A wait that nothing interrupts, for the zygote."""
+        self._lock = self._stdout = self._stderr = self._listener = fd
+        self._start_at = time.monotonic()
+        self._ready()
+        os.close(self._wake)
+        os.close(self._waker)
+
     def run(self, verb: bytes, peer: int) -> None:
         """Start or adopt the container for this client, and stay until it has ended for good."""
-        word, fds = apart.run(steps.begin, self._place, verb, peer)
+        word, fds = apart.run(self._acts.begin, self._place, verb, peer)
         os.close(peer)
         if not fds:
             return
@@ -51,7 +65,7 @@ class Monitor:
                 elif fd == self._stderr:
                     self._read(fd, "stderr")
                 elif fd == self._pidfd:
-                    if not self._follows(*apart.run(steps.ended, self._place, self._ended())):
+                    if not self._follows(*apart.run(self._acts.ended, self._place, self._ended())):
                         return
                 elif fd == self._listener:
                     self._serve()
@@ -61,7 +75,7 @@ class Monitor:
                 elif self._resolver and fd == self._resolver[0]:
                     self._resolver_lost()
             due = self._pidfd < 0 and time.monotonic() >= self._start_at
-            if due and not self._follows(*apart.run(steps.again, self._place)):
+            if due and not self._follows(*apart.run(self._acts.again, self._place)):
                 return
             if self._resolver_at and time.monotonic() >= self._resolver_at:
                 self._restore()
@@ -135,10 +149,10 @@ class Monitor:
 
     def _serve(self) -> None:
         try:
-            peer = steps.accept(self._listener)
+            peer = self._acts.accept(self._listener)
         except OSError:
             return
-        apart.alone(steps.serve, self._place, peer, self._waker, self._lock)
+        apart.alone(self._acts.serve, self._place, peer, self._waker, self._lock)
         os.close(peer)
 
     def _resolver_lost(self) -> None:
@@ -147,7 +161,7 @@ class Monitor:
         self._resolver_at = now if now - self._restored > _PAUSE else now + _PAUSE
 
     def _restore(self) -> None:
-        _, fds = apart.run(steps.restore, self._place, self._pid, self._resolver[1:])
+        _, fds = apart.run(self._acts.restore, self._place, self._pid, self._resolver[1:])
         self._restored = time.monotonic()
         if fds:
             os.close(self._resolver[0])

@@ -23,6 +23,8 @@ _ENVIRONMENT = {
 }
 _CODE = (
     "import sys; sys.path.insert(0, sys.argv[1]); "
+    # First the modules of which each monitor gets its own copy: then they lie close together.
+    "from {package}.monitor import monitor; "
     "from {package}.monitor.zygote import main; main(*sys.argv[2:])"
 )
 

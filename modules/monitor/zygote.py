@@ -15,12 +15,15 @@ import signal
 from typing import NoReturn
 
 from ..runtime import cgroup, syscalls
-from . import control, steps
+from . import apart, control, steps
+from .log import Log
 from .monitor import Monitor
 
 BACKLOG = 1024
 _CHECK_MILLISECONDS = 60_000
 _OOM_SCORE = -900
+# Beneath Python's wrapper, which looks for enumerations and touches 150 kB for it.
+_SIGNAL = getattr(signal.signal, "__wrapped__", signal.signal)
 _LIMITS = (
     (resource.RLIMIT_NOFILE, 1024, 524288),
     (resource.RLIMIT_CORE, -1, -1),
@@ -39,6 +42,7 @@ def main(run_dir: str, path: str) -> None:
     The agent waits for the end of this process: when it has ended with 0, the socket listens.
     """
     _settle()
+    _rehearse()
     folder, name = os.path.split(path)
     bound = control.listen(folder, name)
     bound.listen(BACKLOG)
@@ -55,6 +59,27 @@ def main(run_dir: str, path: str) -> None:
     gc.disable()
     syscalls.malloc_trim()
     _serve(listener, path)
+
+
+def _rehearse() -> None:
+    """Do once what monitors do: what Python makes at the first call is then made, and shared."""
+    null = os.open(os.devnull, os.O_RDWR)
+    log = Log("/", 1 << 20, 2)
+    log.attach(null)
+    log.feed("stdout", b"a line\nand a half")
+    log.close()
+    reading, writing = os.pipe()
+    try:
+        apart.run(_nothing)
+        monitor = Monitor(steps.Place("/", "/", "rehearsal"), steps)
+        monitor.rehearse(reading)
+    finally:
+        os.close(reading)
+        os.close(writing)
+
+
+def _nothing() -> apart.Answer:
+    return steps.END
 
 
 def _settle() -> None:
@@ -131,7 +156,7 @@ def _still_ours(path: str, own: os.stat_result) -> bool:
 def _become_monitor(peer: int) -> None:
     """Child: read the request, and be the monitor until its container has ended."""
     os.setsid()
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    _SIGNAL(17, 0)  # SIGCHLD, SIG_DFL
     line = b""
     while not line.endswith(b"\n"):
         chunk = os.read(peer, 65536)
@@ -142,4 +167,4 @@ def _become_monitor(peer: int) -> None:
     comm = os.open("/proc/self/comm", os.O_WRONLY)
     os.write(comm, b"hostctl-monitor")
     os.close(comm)
-    Monitor(steps.Place(data.decode(), run.decode(), name.decode())).run(verb, peer)
+    Monitor(steps.Place(data.decode(), run.decode(), name.decode()), steps).run(verb, peer)
