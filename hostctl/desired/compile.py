@@ -106,7 +106,12 @@ def compile_playbook(
 
 class _Compiler:
     def __init__(
-        self, path: Path, inventory: Inventory, tags: Tags, extra: dict[str, Any], prune: bool
+        self,
+        path: Path,
+        inventory: Inventory,
+        tags: Tags,
+        extra: dict[str, Any],
+        prune: bool,
     ) -> None:
         self.path = path
         self.inventory = inventory
@@ -196,7 +201,8 @@ class _Compiler:
             "ansible_play_hosts_all": names,
             "ansible_play_batch": batch,
         }
-        magic.update(ansible_play_name=play.name, play_hosts=names, ansible_check_mode=False)
+        magic.update(ansible_play_name=play.name, play_hosts=names)
+        magic.update(ansible_check_mode=False)
 
         def scope() -> Scope:
             return scope_for(
@@ -321,15 +327,20 @@ class _Compiler:
             seen[handler.name] = handler
 
     def _several_plays(self, plays: list[CompiledPlay]) -> None:
-        """Plays of one project on one host: each documents a part, so none may call the rest orphans."""
-        count: dict[tuple[str, str], int] = {}
-        for play in plays:
-            for name in play.programs:
-                count[(name, play.project)] = count.get((name, play.project), 0) + 1
+        """Plays of one project on one host: each documents a part; what none of them has shows in the last.
+
+        Not in the first: what waits for results in later plays has no ids yet.
+        """
+        parts: dict[tuple[str, str], list[HostProgram]] = {}
         for play in plays:
             for name, program in play.programs.items():
-                if count[(name, play.project)] > 1:
-                    program.limit()
+                parts.setdefault((name, play.project), []).append(program)
+        for several in parts.values():
+            if len(several) > 1:
+                *early, last = several
+                for program in early:
+                    program.leave_rest()
+                last.complete(self.prune or any(one.play.prune for one in several))
 
     def _source(self) -> str:
         import pwd

@@ -35,10 +35,15 @@ def full_image(reference: str) -> str:
 
 
 class Ids:
-    """Hands out ids that are unique in a document: a repeated one gets `#2`."""
+    """Hands out ids that are unique on a host in a project: a repeated one gets `#2`.
+
+    Attributes:
+        sent: those that the host was told, handlers too.
+    """
 
     def __init__(self) -> None:
         self.taken: dict[str, int] = {}
+        self.sent: set[str] = set()
 
     def make(self, kind: str, key: str) -> str:
         name = f"{kind}.{key}"

@@ -75,6 +75,7 @@ class HostProgram:
         self._unknown: set[str] = set()
         self._digests: dict[str, tuple[str, ...]] = {}
         self._cursor = 0
+        self._completing = False
 
     @property
     def name(self) -> str:
@@ -109,9 +110,14 @@ class HostProgram:
             if step.kind == "set_fact" and not rendered:
                 self._state.pending.update(str(key) for key in step.args)
 
-    def limit(self) -> None:
-        """Others document the rest of the project on this host: nothing missing here is an orphan."""
+    def leave_rest(self) -> None:
+        """Later plays document more of the project on this host: nothing missing here is an orphan."""
         self._options = replace(self._options, partial=True)
+
+    def complete(self, prune: bool) -> None:
+        """Earlier plays documented the rest of the project on this host: orphans show here."""
+        self._completing = True
+        self._options = replace(self._options, prune=prune)
 
     # during the run
 
@@ -123,9 +129,11 @@ class HostProgram:
         """Everything that can be rendered now; `more` where a task has to wait for a result."""
         self._state.pending.clear()
         self._scope = self._make_scope()
+        also = tuple(sorted(self._ids.sent)) if self._completing else ()
         resources, handlers, more = self._advance()
         return replace(
             self._options,
+            also=also,
             resources=tuple(resources),
             handlers=tuple(handlers),
             content=self._sizes(resources, handlers),
@@ -261,6 +269,7 @@ class HostProgram:
         more = self._cursor < len(self._steps)
         handlers, waiting = self._send_handlers(errors)
         errors.check()
+        self._ids.sent.update(resource.id for resource in (*out, *handlers))
         return out, handlers, more or (waiting and bool(self._waiting))
 
     def _expect(self, index: int) -> None:

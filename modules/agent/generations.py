@@ -42,8 +42,9 @@ class Generations:
         numbers = self.numbers()
         last = read_json(self._file(numbers[-1])) if numbers else None
         data = _plain(document, redactor)
-        if document.partial and last is not None:
-            data = _merge(last["document"], data)
+        if last is not None and (document.partial or document.also):
+            data = _merge(last["document"], data, None if document.partial else set(document.also))
+        data = _without_secret_content(data)
         if last is not None and not changed and canonical(last["document"]) == canonical(data):
             return numbers[-1], False
         number = (numbers[-1] if numbers else 0) + 1
@@ -72,23 +73,46 @@ def _plain(document: Document, redactor: Redactor) -> dict[str, Any]:
         more=False,
         prune=False,
         partial=False,
+        also=(),
         resources=tuple(replace(r, spec=redactor.spec(r)) for r in document.resources),
         handlers=tuple(replace(r, spec=redactor.spec(r)) for r in document.handlers),
     )
     return document_to_json(stripped)
 
 
-def _merge(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
-    """A limited run's resources replace or follow those of the last generation."""
+def _merge(before: dict[str, Any], now: dict[str, Any], also: set[str] | None) -> dict[str, Any]:
+    """A part of the whole replaces or follows what the last generation has.
+
+    Args:
+        also: of the last generation only these stay; None keeps all.
+    """
     merged = {**before, **now, "content": {**before.get("content", {}), **now.get("content", {})}}
-    if not merged["content"]:
-        del merged["content"]
     for section in ("resources", "handlers"):
-        both = {item["id"]: item for item in before.get(section, ())}
-        both.update((item["id"], item) for item in now.get(section, ()))
+        here = {_name(section, item): item for item in now.get(section, ())}
+        there = {_name(section, item): item for item in before.get(section, ())}
+        both = {
+            name: item
+            for name, item in there.items()
+            if also is None or item["id"] in also or name in here
+        }
+        both.update(here)
+        merged.pop(section, None)
         if both:
             merged[section] = list(both.values())
     return merged
+
+
+def _name(section: str, item: dict[str, Any]) -> Any:
+    """Plays of one project may have different handlers of one name: both stay."""
+    return item["id"] if section == "resources" else canonical(item)
+
+
+def _without_secret_content(data: dict[str, Any]) -> dict[str, Any]:
+    """Only content that the document still names: of `no_log` resources not even the digest is kept."""
+    named = canonical({**data, "content": {}}).decode()
+    content = {name: size for name, size in data.get("content", {}).items() if name in named}
+    rest = {key: value for key, value in data.items() if key != "content"}
+    return {**rest, "content": content} if content else rest
 
 
 def referenced_digests(data_dir: str) -> set[str]:

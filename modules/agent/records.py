@@ -125,7 +125,7 @@ class Records:
         """What is owned and not in the whole document; a limited run says nothing about the rest."""
         if document.partial:
             return {}
-        declared = {identity(resource.id) for resource in document.resources}
+        declared = {identity(name) for name in _declared(document)}
         return {
             name: entry
             for name, entry in self.ledger.entries.items()
@@ -134,8 +134,9 @@ class Records:
 
     def drop_twins(self, document: Document) -> None:
         """Forget ids that mean what another declared id means now."""
-        ids = {resource.id for resource in document.resources}
-        for name in self.ledger.entries.keys() - ids - self.undeclared(document).keys():
+        for name in (
+            self.ledger.entries.keys() - _declared(document) - self.undeclared(document).keys()
+        ):
             if not document.partial:
                 self.removed(name)
 
@@ -179,3 +180,7 @@ class Records:
         if not self.ledger.entries:
             shutil.rmtree(self.ledger.folder, ignore_errors=True)
         content.sweep(referenced_digests(self._paths.data))
+
+
+def _declared(document: Document) -> set[str]:
+    return {*(resource.id for resource in document.resources), *document.also}

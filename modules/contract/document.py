@@ -65,7 +65,9 @@ class Document:
         content: size in bytes of each blob that the resources refer to, by sha256 hex digest.
         more: `tasks` frames will follow.
         prune: remove what the project owned and no longer declares.
-        partial: the run is limited by tags or targets: it merges, and makes no orphans.
+        partial: the run is limited by tags or targets, or more of it follows: it merges, and makes no orphans.
+        also: ids that documents before this one in the same run declared for the same project and host:
+            together they are the whole.
     """
 
     project: str
@@ -76,6 +78,7 @@ class Document:
     more: bool = False
     prune: bool = False
     partial: bool = False
+    also: tuple[str, ...] = ()
     version: int = VERSION
 
 
@@ -90,6 +93,7 @@ def document_from_json(data: dict[str, Any]) -> Document:
     """The inverse of `document_to_json`. A resource's `spec` stays JSON until its kind is loaded."""
     known = {**data}
     known["resources"] = tuple(resource_from_json(item) for item in data.get("resources", ()))
+    known["also"] = tuple(data.get("also", ()))
     known["handlers"] = tuple(resource_from_json(item) for item in data.get("handlers", ()))
     return Document(**known)
 

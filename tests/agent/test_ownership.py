@@ -57,6 +57,35 @@ def test_destroy_skips_what_a_failed_removal_needs_and_keeps_it_owned(
     assert not (tmp_path / "net").exists()
 
 
+def test_documents_of_one_run_are_one_whole(world: World, tmp_path: Path, acts: Any) -> None:
+    """As two plays of one project send them: the first leaves the rest open, the second names the first's."""
+    one, two, old = (note(tmp_path / name) for name in ("one", "two", "old"))
+    handlers = [{"id": "handler.h", "kind": "note", "spec": {"path": str(tmp_path / "h")}}]
+    others = [{**handlers[0], "spec": {"path": str(tmp_path / "other")}}]
+
+    def apply(first: list[dict[str, Any]], second: list[dict[str, Any]], **fields: Any) -> Any:
+        also = [item["id"] for item in first] + ["handler.h"]
+        done = world.apply(*first, partial=True, handlers=handlers, **fields)
+        return done, world.apply(*second, also=also, handlers=others, **fields)
+
+    apply([one, old], [two])
+    before = len(acts())
+    done, again = apply([one, old], [two])
+    assert len(acts()) == before
+    assert (done.generation, again.generation, again.warnings) == (2, 2, ())
+    _, report = apply([one], [two])
+    assert report.warnings == ("orphan: note.old: no longer declared; use --prune to remove it",)
+    _, report = apply([one], [two], prune=True)
+    assert statuses(report) == {"note.two": "ok", "note.old": "changed"}
+    assert not (tmp_path / "old").exists() and (tmp_path / "one").exists()
+    last = json.loads((world.data / "projects/shop/generations/4.json").read_text())
+    assert [item["id"] for item in last["document"]["resources"]] == ["note.one", "note.two"]
+    assert set(json.loads((world.data / "projects/shop/ledger.json").read_text())["resources"]) == {
+        "note.one",
+        "note.two",
+    }
+
+
 def test_an_orphan_is_shown_and_pruned_only_on_request(world: World, tmp_path: Path) -> None:
     world.apply(note(tmp_path / "a"), note(tmp_path / "b"))
     for mode in ("plan", "apply"):

@@ -413,20 +413,25 @@ def test_a_users_own_kind(folder: Folder, resources: First) -> None:
 
 def test_two_plays_of_one_project_make_no_orphans_of_each_other(folder: Folder) -> None:
     compiled = folder.compile(
-        "- {hosts: web, tasks: [{command: a}]}\n- {hosts: all, tasks: [{command: a}]}\n"
+        "- {hosts: web, prune: true, tasks: [{command: a, notify: h}],"
+        " handlers: [{name: h, command: h}]}\n"
+        "- {hosts: all, tasks: [{command: a}]}\n"
     )
     first, second = (play.programs["web1"] for play in compiled.plays)
     first.facts({})
     second.facts({})
     documents = [program.document() for program in (first, second)]
-    assert [document.partial for document in documents] == [True, True]
+    assert [document.partial for document in documents] == [True, False]
+    assert [document.also for document in documents] == [(), ("command.a", "handler.h")]
+    assert documents[1].prune
     assert [r.id for document in documents for r in document.resources] == [
         "command.a",
         "command.a#2",
     ]
     alone = compiled.plays[1].programs["db1"]
     alone.facts({})
-    assert not alone.document().partial
+    document = alone.document()
+    assert (document.partial, document.also, document.prune) == (False, (), False)
 
 
 def test_a_constant_verdict_holds_in_a_plan_and_an_open_one_stays_open(folder: Folder) -> None:
@@ -484,3 +489,15 @@ def test_environment_of_a_play_that_nothing_uses_is_no_silent_nothing(folder: Fo
         "site.yml:2:16 (environment): not supported yet: environment of a play without command tasks"
         " | containers have an environment of their own; no other kind runs a program of yours"
     ]
+
+
+def test_several_plays_limited_by_tags_stay_a_part(folder: Folder) -> None:
+    compiled = folder.compile(
+        "- {hosts: web, tags: [x], tasks: [{command: a}]}\n"
+        "- {hosts: web, tags: [x], tasks: [{command: b}]}\n",
+        tags=["x"],
+    )
+    for play in compiled.plays:
+        program = play.programs["web1"]
+        program.facts({})
+        assert program.document().partial
