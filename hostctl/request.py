@@ -52,6 +52,7 @@ class Request:
             "skip_tags": self.skip_tags,
             "extra_vars": self.extra_vars,
             "prune": self.prune,
+            "check_mode": self.dry,
         }
 
     def ordered(self, plays: Iterable[CompiledPlay]) -> list[CompiledPlay]:

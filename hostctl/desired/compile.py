@@ -86,14 +86,17 @@ def compile_playbook(
     skip_tags: Iterable[str] = (),
     extra_vars: Mapping[str, Any] | None = None,
     prune: bool = False,
+    check_mode: bool = False,
 ) -> Program:
     """Read, check and render a playbook for all its hosts.
 
+    Args:
+        check_mode: what `ansible_check_mode` says: True where nothing will be done.
     Raises:
         PlaybookErrors: everything that is wrong with it, at once.
     """
     compiler = _Compiler(
-        Path(path), inventory, Tags.of(tags, skip_tags), dict(extra_vars or {}), prune
+        Path(path), inventory, Tags.of(tags, skip_tags), dict(extra_vars or {}), prune, check_mode
     )
     try:
         return compiler.program(limit)
@@ -112,12 +115,14 @@ class _Compiler:
         tags: Tags,
         extra: dict[str, Any],
         prune: bool,
+        check_mode: bool,
     ) -> None:
         self.path = path
         self.inventory = inventory
         self.tags = tags
         self.extra = extra
         self.prune = prune
+        self.check_mode = check_mode
         self.errors = Collector()
         self.kinds = Kinds(path.parent)
         self.engine = Engine(path.parent)
@@ -202,7 +207,7 @@ class _Compiler:
             "ansible_play_batch": batch,
         }
         magic.update(ansible_play_name=play.name, play_hosts=names)
-        magic.update(ansible_check_mode=False)
+        magic.update(ansible_check_mode=self.check_mode)
 
         def scope() -> Scope:
             return scope_for(

@@ -275,3 +275,13 @@ def plan_each_task_as_unknown(fleet: FakeFleet) -> None:
         return done
 
     fleet.run_hosts = run_hosts
+
+
+@pytest.mark.parametrize(("verb", "skip"), [("plan", ""), ("apply", "when: ansible_check_mode")])
+def test_a_plan_is_ansibles_check_mode(hostctl, fleet, tmp_path, verb, skip):
+    (tmp_path / "site.yml").write_text(
+        "- {hosts: web1, tasks: [{file: {path: /a}, when: ansible_check_mode}]}"
+    )
+    assert hostctl(verb, "site.yml").code == 0
+    ((_, frames),) = fleet.batches
+    assert frames["web1"]["document"]["resources"][0].get("skip", "") == skip

@@ -491,6 +491,17 @@ def test_environment_of_a_play_that_nothing_uses_is_no_silent_nothing(folder: Fo
     ]
 
 
+@pytest.mark.parametrize("check_mode", [True, False])
+def test_check_mode_is_a_variable(folder: Folder, resources: First, check_mode: bool) -> None:
+    program = folder.program(
+        "- {hosts: web, tasks: [{file: {path: /a}, when: ansible_check_mode}]}",
+        check_mode=check_mode,
+    )
+    assert [one.get("skip", "") for one in resources(program)] == [
+        "" if check_mode else "when: ansible_check_mode"
+    ]
+
+
 def test_several_plays_limited_by_tags_stay_a_part(folder: Folder) -> None:
     compiled = folder.compile(
         "- {hosts: web, tags: [x], tasks: [{command: a}]}\n"
