@@ -11,7 +11,6 @@ import fcntl
 import os
 import socket
 import time
-import traceback
 from typing import Any, Callable
 
 from ..agent.host import Paths
@@ -61,10 +60,15 @@ def _told(step: Callable[..., Answer]) -> Callable[..., Answer]:
     def run(place: Place, *args: Any) -> Answer:
         try:
             return step(place, *args)
-        except BaseException:
+        except BaseException as error:
             path = os.path.join(place.folder(), "monitor.crash")
             with open(path, "w", encoding="utf-8", opener=_private) as crash:
-                traceback.print_exc(file=crash)
+                crash.write(f"{type(error).__name__}: {error}\n")
+                at = error.__traceback__
+                while at is not None:
+                    code = at.tb_frame.f_code
+                    crash.write(f"  {code.co_filename}:{at.tb_lineno} {code.co_name}\n")
+                    at = at.tb_next
             raise
 
     return run
