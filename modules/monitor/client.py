@@ -148,6 +148,8 @@ def remove(paths: Paths, name: str) -> None:
 
     Its data folder is the caller's to remove, afterwards. Twice is fine.
     """
+    from ..runtime import cgroup
+
     folder = paths.container_run(name)
     stop(paths, name, signal=9, grace=0)
     found = state.read(folder)
@@ -161,6 +163,7 @@ def remove(paths: Paths, name: str) -> None:
             except FileNotFoundError:
                 continue
         os.rmdir(folder)
+    cgroup.prune(paths.run)
 
 
 def names(paths: Paths) -> list[str]:

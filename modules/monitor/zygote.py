@@ -58,7 +58,7 @@ def main(run_dir: str, path: str) -> None:
     gc.freeze()
     gc.disable()
     syscalls.malloc_trim()
-    _serve(listener, path)
+    _serve(listener, run_dir, path)
 
 
 def _rehearse() -> None:
@@ -121,7 +121,7 @@ def _move(run_dir: str) -> None:
         home.join(os.getpid())
 
 
-def _serve(listener: int, path: str) -> NoReturn:
+def _serve(listener: int, run_dir: str, path: str) -> NoReturn:
     """Plain calls only: what the zygote touches between two forks is no longer shared with the older
     monitors."""
     own = os.stat(path)
@@ -129,8 +129,8 @@ def _serve(listener: int, path: str) -> NoReturn:
     poll.register(listener, select.POLLIN)
     while True:
         if not poll.poll(_CHECK_MILLISECONDS):
-            if not _still_ours(path, own):
-                os._exit(0)
+            if not _still_ours(path, own) or _unused(run_dir):
+                _leave(run_dir, path, own)
             continue
         try:
             peer = steps.accept(listener)
@@ -151,6 +151,21 @@ def _still_ours(path: str, own: os.stat_result) -> bool:
         return os.path.samestat(os.stat(path), own)
     except FileNotFoundError:
         return False
+
+
+def _unused(run_dir: str) -> bool:
+    """Nothing but this process is in its cgroup: no container of this host runs."""
+    home = cgroup.Cgroup(cgroup.monitors_path(run_dir), cgroup.detect())
+    return home.processes() <= {os.getpid()}
+
+
+def _leave(run_dir: str, path: str, own: os.stat_result) -> NoReturn:
+    """Nothing stays of a hostctl that runs nothing. Who connects just now starts another zygote."""
+    if _still_ours(path, own):
+        os.unlink(path)
+    cgroup.Cgroup("", cgroup.detect()).join(os.getpid())
+    cgroup.prune(run_dir)
+    os._exit(0)
 
 
 def _become_monitor(peer: int) -> None:

@@ -159,6 +159,28 @@ def prepare(path: str, resources: Resources, hierarchies: Hierarchies | None = N
 
 def make(cgroup: Cgroup) -> None:
     """Make the folders, and pass controllers down where version 2 wants that said."""
+    for attempt in range(5):
+        try:
+            _make(cgroup)
+            return
+        except FileNotFoundError:  # somebody has just pruned a parent that was empty
+            if attempt == 4:
+                raise
+
+
+def prune(run_dir: str) -> None:
+    """Remove the subtree of this hostctl where nothing is in it any more."""
+    hierarchies = detect()
+    paths = [f"{base(run_dir)}/containers", monitors_path(run_dir), base(run_dir), "hostctl"]
+    for path in paths:
+        for folder in Cgroup(path, hierarchies).folders():
+            try:
+                os.rmdir(folder)
+            except OSError:
+                continue
+
+
+def _make(cgroup: Cgroup) -> None:
     if cgroup.hierarchies.v2:
         cgroup_v2.make(cgroup.hierarchies.v2, cgroup.path)
     for controller, root in cgroup.hierarchies.v1.items():

@@ -266,6 +266,27 @@ def test_an_old_zygote_leaves_when_its_name_is_taken(workshop: Workshop) -> None
     assert not other.exists()
 
 
+def test_an_unused_zygote_ends_and_leaves_no_cgroup(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        starter, "_CODE", starter._CODE.replace("main(", "zygote._CHECK_MILLISECONDS = 200; main(")
+    )
+    monkeypatch.setattr(
+        starter,
+        "_CODE",
+        starter._CODE.replace("import main;", "import main; from {package}.monitor import zygote;"),
+    )
+    workshop.make("a", "sleep", "1000")
+    client.start(workshop.paths, "a")
+    time.sleep(0.5)
+    assert len(_processes(workshop, "hostctl-zygote")) == 1
+    client.remove(workshop.paths, "a")
+    base = cgroup.Cgroup(cgroup.base(workshop.paths.run), cgroup.detect())
+    until(lambda: not any(os.path.exists(folder) for folder in base.folders()))
+    assert not os.path.exists(starter.path(workshop.paths))
+
+
 def _monitors(workshop: Workshop) -> set[int]:
     return _processes(workshop, "hostctl-monitor")
 
