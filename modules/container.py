@@ -301,6 +301,7 @@ def apply(
 
 def _make(spec: Spec, host: Host) -> None:
     """Make and start it; where there was one, the old one is stopped and taken apart first."""
+    from .net import firewall
     from .runtime import lifecycle
     from .store.store import Store
 
@@ -311,9 +312,11 @@ def _make(spec: Spec, host: Host) -> None:
             f"cannot start {spec.name}: image {spec.image} is not in the host's store",
             hint="declare it under `images:`, or name one that a registry has",
         )
-    lifecycle.renew(spec, host, image_id, store.config(image_id), store.lower(image_id))
-    if spec.state != "stopped":
-        lifecycle.start(spec, host)
+    image, layers = store.config(image_id), store.lower(image_id)
+    with firewall.changing(host.paths):
+        lifecycle.renew(spec, host, image_id, image, layers)
+        if spec.state != "stopped":
+            lifecycle.start(spec, host)
 
 
 def undo(spec: Spec, observed: Observed | None, host: Host) -> Spec | None:

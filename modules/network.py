@@ -125,13 +125,22 @@ def apply(
     spec: Spec, observed: Observed | None, changes: list[Change], host: Host
 ) -> dict[str, Any] | None:
     """Record, bridge, forwarding, firewall, in this order: what stops in between is found and finished later."""
-    from .net import addresses, firewall, links
+    from .net import firewall
 
     if spec.state == "absent":
         _remove(spec.name, host.paths)
         return None
     if not firewall.nft_path():
         _install_nft(host)
+    with firewall.changing(host.paths):
+        return _make(spec, observed, changes, host)
+
+
+def _make(
+    spec: Spec, observed: Observed | None, changes: list[Change], host: Host
+) -> dict[str, Any]:
+    from .net import addresses, firewall, links
+
     fields = {change.field for change in changes}
     now = observed if observed is not None and observed.present else None
     if now is None or fields & {"subnet", "gateway", "ip_range", "internal", "labels"}:

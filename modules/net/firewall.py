@@ -10,7 +10,8 @@ from __future__ import annotations
 import fcntl
 import os
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -117,11 +118,27 @@ def is_intact(paths: Paths, listing: str | None = None) -> bool:
     """
     if not addresses.load_all(paths):
         return True
-    state = read_json(_state_path(paths)) or {}
-    if state.get("wanted") != _hash(wanted(paths)):
-        return False
-    text = snapshot(paths) if listing is None else listing
+    shared = _shared(paths)
+    with shared.work:
+        state = read_json(_state_path(paths)) or {}
+        # What another thread has recorded and will load in a moment is no damage.
+        if state.get("wanted") != _hash(wanted(paths)) and not shared.changing:
+            return False
+        text = snapshot(paths) if listing is None else listing
     return bool(text) and state.get("listing") == _hash(text)
+
+
+@contextmanager
+def changing(paths: Paths) -> Iterator[None]:
+    """Around writing a record that the firewall is made of and the `sync` that loads it."""
+    shared = _shared(paths)
+    with shared.count:
+        shared.changing += 1
+    try:
+        yield
+    finally:
+        with shared.count:
+            shared.changing -= 1
 
 
 def snapshot(paths: Paths) -> str:
@@ -239,6 +256,7 @@ class _Shared:
         self.work = threading.Lock()
         self.asked = 0
         self.done = 0
+        self.changing = 0
 
 
 _all_shared: dict[str, _Shared] = {}
@@ -267,7 +285,11 @@ def _replace(paths: Paths) -> None:
         ports = published_ports(paths)
         text = render(records, ports, table_name(paths))
         state = read_json(_state_path(paths)) or {}
-        if records and state.get("wanted") == _hash(text) and is_intact(paths):
+        if (
+            records
+            and state.get("wanted") == _hash(text)
+            and state.get("listing") == _hash(snapshot(paths))
+        ):
             return
         loaded = run([nft, "-f", "-"], input=text, timeout=60)
         if loaded.code != 0:

@@ -119,6 +119,10 @@ def make_config(
                 sort_keys=True,
             ),
             "hostctl.init": "true" if spec.init else "false",
+            "hostctl.fill": json.dumps(
+                {m.target: volumes[m.target] for m in spec.volumes if m.type == "volume"},
+                sort_keys=True,
+            ),
         },
         "process": {
             "terminal": False,

@@ -17,6 +17,8 @@ Config = dict[str, Any]
 # Annotations of hostctl's own bundles. A plain OCI bundle has none of them.
 OVERLAY = "hostctl.overlay"
 """JSON: {"cwd": folder of the short links, "lower": [short names, top first], "upper", "work"}."""
+FILL = "hostctl.fill"
+"""JSON: mount target -> folder on the host, of the volumes that take the image's content while empty."""
 USER = "hostctl.user"
 """`user[:group]`, names or numbers, looked up in the container's own files; beats process.user."""
 INIT = "hostctl.init"

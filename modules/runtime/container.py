@@ -23,6 +23,7 @@ from . import (
     rootfs,
     sysctls,
     uts,
+    volumes,
 )
 from . import syscalls as sys
 from .config import INIT, Config, annotation, refuse
@@ -88,6 +89,7 @@ class Plan:
         self.namespaces = namespaces.prepare(config)
         self.uts = uts.prepare(config, self.namespaces)
         self.rootfs = rootfs.prepare(config, bundle)
+        self.volumes = volumes.prepare(config)
         self.mounts = mounts.prepare(config, bundle)
         self.devices = devices.prepare(config, self.mounts)
         self.sysctls = sysctls.prepare(config, self.namespaces)
@@ -190,6 +192,8 @@ def _enter(
     namespaces.enter(plan.namespaces)
     uts.enter(plan.uts)
     rootfs.enter(plan.rootfs)
+    # A new volume takes the image's content before it is mounted over it.
+    volumes.enter(plan.volumes, plan.rootfs.path)
     # The cgroup namespace takes the cgroup of this moment as its root, and cgroup mounts show it.
     handshake.expect(_MOVED)
     namespaces.enter_cgroup(plan.namespaces)
