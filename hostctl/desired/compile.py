@@ -385,7 +385,7 @@ def _is_static(task: Task, play: Play) -> bool:
     )
     return (
         plain
-        and task.kind != "template"
+        and task.kind not in ("template", "container")
         and task.kind not in LOCAL
         and not any(has_template(part) for part in parts)
         and not (task.kind == "command" and has_template(play.environment))

@@ -19,6 +19,7 @@ class Draft:
         key: what comes after `KIND.` in the id.
         resource: with an empty id (the graph's have theirs already, their `needs` name them).
         final: the loop variables that a verdict needs again.
+        implicit: nobody wrote it; once on a host is enough.
     """
 
     kind: str
@@ -28,6 +29,7 @@ class Draft:
     final: dict[str, Any] = field(default_factory=dict)
     item: Any = None
     unknown: bool = False
+    implicit: bool = False
 
 
 @dataclass(frozen=True)

@@ -114,7 +114,7 @@ class GraphLowering:
             if service is not None:
                 services.append(service)
         made = lower_services(
-            services, self.play.project, names, _local_folder(scope, self.engine), errors
+            services, self.play.project, names, local_folder(scope, self.engine), errors
         )
         implicit = self._implicit(made.images, made.networks, names)
         hidden = self.engine.condition(scope, self.play.no_log, self.play.place("no_log"))
@@ -214,18 +214,30 @@ class GraphLowering:
         out = []
         for name, place in images.items():
             if name not in names.images:
-                out.append(_draft("image", name, self.kinds.spec("image")(name=name), place))
+                out.append(
+                    _draft("image", name, self.kinds.spec("image")(name=name), place, implicit=True)
+                )
         for name, place in networks.items():
             if name not in names.networks.values():
-                out.append(_draft("network", name, self.kinds.spec("network")(name=name), place))
+                out.append(
+                    _draft(
+                        "network", name, self.kinds.spec("network")(name=name), place, implicit=True
+                    )
+                )
         return out
 
 
 def _draft(
-    kind: str, name: str, spec: Any, place: Place, *, digests: tuple[str, ...] = ()
+    kind: str,
+    name: str,
+    spec: Any,
+    place: Place,
+    *,
+    digests: tuple[str, ...] = (),
+    implicit: bool = False,
 ) -> Draft:
     resource = Resource(id="", kind=kind, spec=encode(spec), where=place.position)
-    return Draft(kind, name, resource, digests)
+    return Draft(kind, name, resource, digests, implicit=implicit)
 
 
 def _flatten_ipam(data: dict[str, Any], entry: Entry, errors: Collector) -> None:
@@ -280,7 +292,7 @@ def _check_compose_variables(value: Any, place: Place, errors: Collector) -> Non
             )
 
 
-def _local_folder(scope: Scope, engine: Engine) -> str:
+def local_folder(scope: Scope, engine: Engine) -> str:
     """The playbook's folder where the host is this machine (relative binds mean it), else nothing."""
     import os
 

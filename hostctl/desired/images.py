@@ -98,3 +98,16 @@ def known_image(reference: str, declared: dict[str, str]) -> str | None:
     except ValueError:
         return None
     return next((name for name, one in declared.items() if full in (one, name)), None)
+
+
+def full_reference(body: Any, name: str) -> str:
+    """What an entry of `images:` stands for: the reference that it is pulled by, or its own name."""
+    written = body if isinstance(body, str) else None
+    if isinstance(body, dict):
+        if "bootstrap" in body or "archive" in body:
+            return name
+        written = body.get("pull")
+    try:
+        return full_image(str(written or name))
+    except ValueError:
+        return name

@@ -74,6 +74,7 @@ class HostProgram:
         self._by_id: dict[str, tuple[str, Task, dict[str, Any]]] = {}
         self._unknown: set[str] = set()
         self._digests: dict[str, tuple[str, ...]] = {}
+        self._implied: dict[str, tuple[int, str]] = {}
         self._cursor = 0
         self._completing = False
 
@@ -305,7 +306,7 @@ class HostProgram:
         self, index: int, step: Task | Graph, errors: Collector, *, trial: bool
     ) -> tuple[Resource, ...]:
         if not isinstance(step, Task):
-            return self._identified(step(self._scope, errors), graph=True)
+            return self._identified(index, step(self._scope, errors), graph=True)[0]
         rendered = self._shared.get(id(step))
         if rendered is None:
             acts = Acts()
@@ -316,12 +317,16 @@ class HostProgram:
                 return ()
             if id(step) in self._shared and len(errors.errors) == before:
                 self._shared[id(step)] = rendered
-        resources = self._identified(list(rendered.drafts), graph=False)
-        ids = [resource.id for resource in resources]
-        for name, draft in zip(ids, rendered.drafts, strict=True):
+        resources, drafts = self._identified(index, list(rendered.drafts), graph=False)
+        own = {
+            resource.id: draft
+            for resource, draft in zip(resources, drafts, strict=True)
+            if not draft.implicit
+        }
+        for name, draft in own.items():
             self._by_id[name] = (step.register, step, draft.final)
         if step.register:
-            self._registrations[index] = self._register(step, rendered, ids)
+            self._registrations[index] = self._register(step, rendered, own)
         return resources
 
     def _do(self, act: Callable[[], None], acts: Acts, task: Task, trial: bool) -> None:
@@ -341,15 +346,15 @@ class HostProgram:
         secrets = self._state.secrets
         (secrets.update if secret else secrets.difference_update)(names)
 
-    def _register(self, task: Task, rendered: Rendered, ids: list[str]) -> Registration:
+    def _register(self, task: Task, rendered: Rendered, drafts: dict[str, Draft]) -> Registration:
         registration = Registration(
             task,
-            ids,
-            [draft.item for draft in rendered.drafts],
+            list(drafts),
+            [draft.item for draft in drafts.values()],
             rendered.looped,
-            secret=any(draft.resource.no_log for draft in rendered.drafts),
+            secret=any(draft.resource.no_log for draft in drafts.values()),
         )
-        for name, draft in zip(ids, rendered.drafts, strict=True):
+        for name, draft in drafts.items():
             if draft.unknown:
                 self._unknown.add(name)
                 registration.results[name] = result_of({"unknown": True}, task.register)
@@ -358,21 +363,32 @@ class HostProgram:
                 registration.results[name] = result_of(skipped, task.register)
         return registration
 
-    def _identified(self, drafts: list[Draft], *, graph: bool) -> tuple[Resource, ...]:
+    def _identified(
+        self, index: int, drafts: list[Draft], *, graph: bool
+    ) -> tuple[tuple[Resource, ...], list[Draft]]:
+        """Resources with their ids, and their drafts; what an earlier step implies too is left out."""
         out: list[Resource] = []
+        kept: list[Draft] = []
         renamed: dict[str, str] = {}
         for draft in drafts:
+            wanted = f"{draft.kind}.{draft.key}"
+            first, known = self._implied.get(wanted, (index, ""))
+            if draft.implicit and known and first <= index:
+                renamed[wanted] = known
+                continue
             name = self._ids.make(draft.kind, draft.key)
-            if graph:
-                renamed[f"{draft.kind}.{draft.key}"] = name
+            if draft.implicit:
+                self._implied[wanted] = (index, name)
+            renamed[wanted] = name
             self._digests[name] = draft.digests
+            kept.append(draft)
             out.append(replace(draft.resource, id=name))
         if graph:
             out = [
                 replace(one, needs=tuple(renamed.get(need, need) for need in one.needs))
                 for one in out
             ]
-        return tuple(out)
+        return tuple(out), kept
 
     def _sizes(self, resources: list[Resource], handlers: list[Resource]) -> dict[str, int]:
         return {

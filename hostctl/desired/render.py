@@ -19,6 +19,7 @@ from ..template.engine import is_template
 from . import local
 from .content import Content, fill
 from .draft import Draft, Rendered
+from .standalone import lower_task
 from .validate import validate
 
 CONTENT_KINDS = ("copy", "template")
@@ -167,10 +168,17 @@ class Renderer:
         spec = validate(cls, task.kind, data, task.args_where, task.args, errors)
         if spec is None:
             return []
+        implicit: list[Draft] = []
+        if task.kind == "container" and spec.state != "absent":
+            lowered = lower_task(spec, task, play, scope, self.engine, self.kinds, errors, resource)
+            if lowered is None:
+                return []
+            spec, implicit = lowered
         made = replace(resource, spec=encode(spec), maybe=bool(unknown))
         digest = data.get("digest", "") if task.kind in CONTENT_KINDS else ""
         key = _title_key(task) if _secret_key(resource) else key_of(spec)
-        return [Draft(task.kind, key, made, (digest,) if digest else (), final=final, item=item)]
+        digests = (digest,) if digest else ()
+        return [*implicit, Draft(task.kind, key, made, digests, final=final, item=item)]
 
     def _frame(
         self, task: Task, play: Play, scope: Scope, item: Any, errors: Collector

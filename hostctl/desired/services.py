@@ -103,8 +103,15 @@ def lower_services(
     return out
 
 
+def lower_alone(
+    service: Service, project: str, names: Names, folder: str, errors: Collector, out: Lowered
+) -> Any | None:
+    """The final spec of a container outside of `containers:`: a name that nobody declared stands for itself."""
+    return _Lowering(service, project, names, folder, {}, errors, out, literal=True).alone()
+
+
 class _Lowering:
-    """One service."""
+    """One service. `literal`: names that are not declared are taken as they are."""
 
     def __init__(
         self,
@@ -115,6 +122,8 @@ class _Lowering:
         by_key: dict[str, Service],
         errors: Collector,
         out: Lowered,
+        *,
+        literal: bool = False,
     ) -> None:
         self.service = service
         self.project = project
@@ -123,6 +132,21 @@ class _Lowering:
         self.by_key = by_key
         self.errors = errors
         self.out = out
+        self.literal = literal
+
+    def alone(self) -> Any | None:
+        spec = self.service.spec
+        image, volumes, networks = self.image(), self.volumes(), self.networks()
+        if image is None or volumes is None or networks is None:
+            return None
+        known = spec.service or spec.name
+        return replace(
+            spec,
+            image=image,
+            volumes=volumes,
+            networks=tuple(_named(network, known, spec.name) for network in networks),
+            ports=choose_ports(spec.ports, spec.number),
+        )
 
     def lower(self) -> None:
         service, spec = self.service, self.service.spec
@@ -187,10 +211,10 @@ class _Lowering:
         for index, mount in enumerate(self.service.spec.volumes):
             place = self.service.at("volumes", index)
             if mount.type == "volume" and mount.source:
-                if mount.source not in self.names.volumes:
+                if mount.source not in self.names.volumes and not self.literal:
                     self.unknown("volume", mount.source, self.names.volumes, place)
                     return None
-                mount = replace(mount, source=self.names.volumes[mount.source])
+                mount = replace(mount, source=self.names.volumes.get(mount.source, mount.source))
             elif mount.type == "bind":
                 source = self.bind(mount.source, place)
                 if source is None:
@@ -241,6 +265,8 @@ class _Lowering:
                 out.append(replace(network, network=self.default()))
             elif key in self.names.networks:
                 out.append(replace(network, network=self.names.networks[key]))
+            elif self.literal:
+                out.append(network)
             else:
                 self.unknown("network", key, self.names.networks, place)
                 return None

@@ -248,3 +248,64 @@ def test_ipam_of_compose(folder: Folder) -> None:
     assert found["network.shop_a"]["spec"] == {
         "name": "shop_a", "subnet": "10.9.0.0/24", "gateway": "10.9.0.1",
     }  # fmt: skip
+
+
+TASK = """\
+- hosts: web
+  project: shop
+  tasks:
+    - container: {name: "web-{{ item }}", image: nginx, networks: [front, plain], volumes: ["data:/d", "other:/o"]}
+      register: made
+      loop: [a, b]
+    - container: {name: gone, image: nginx, state: absent}
+    - container: {name: lone, image: own}
+  networks: {front: {}}
+  volumes: {data: {name: real}}
+  images: {own: {bootstrap: {suite: bookworm}}}
+  containers:
+    app: {image: nginx}
+"""
+
+
+def test_a_container_task_gets_its_image_and_the_plays_names(folder: Folder) -> None:
+    program = folder.program(TASK)
+    program.facts({})
+    found = program.first()["document"]["resources"]
+    nginx = "docker.io/library/nginx:latest"
+    assert [r["id"] for r in found] == [
+        f"image.{nginx}",
+        "container.web-a",
+        "container.web-b",
+        "container.gone",
+        "network.shop_default",
+        "container.lone",
+        "image.own",
+        "network.shop_front",
+        "volume.real",
+        "container.shop-app-1",
+    ]
+    by_id = {r["id"]: r for r in found}
+    spec = by_id["container.web-a"]["spec"]
+    assert spec["image"] == nginx
+    assert [one["network"] for one in spec["networks"]] == ["shop_front", "plain"]
+    assert spec["networks"][0]["aliases"] == ["web-a"]
+    assert [one["source"] for one in spec["volumes"]] == ["real", "other"]
+    assert by_id["container.lone"]["spec"]["image"] == "own"
+    assert by_id["container.shop-app-1"]["needs"] == [f"image.{nginx}", "network.shop_default"]
+    implied = by_id[f"image.{nginx}"]
+    assert implied["section"] == "tasks" and "register" not in implied
+    for name in ("a", "b"):
+        program.answer({"id": f"container.web-{name}", "result": {"container": f"web-{name}"}})
+    assert [one["container"] for one in program._state.learnt["made"]["results"]] == [
+        "web-a",
+        "web-b",
+    ]
+
+
+def test_deploy_of_a_container_task_is_not_ignored(folder: Folder) -> None:
+    assert folder.errors(
+        "- {hosts: web, tasks: [{container: {name: a, image: b, deploy: {replicas: 2}}}]}"
+    ) == [
+        "site.yml:1:56 (tasks[0].container.deploy): not supported yet: deploy of a container that is a task"
+        " | declare it in containers:"
+    ]
