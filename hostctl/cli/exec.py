@@ -39,6 +39,8 @@ def command(
     """Run a command in a running container, on every host that has it; exit as the command does."""
     from .hosts import on_targets, report_failures, targets_without_playbook
 
+    if words[0] == "--" and len(words) > 1:  # as after kubectl's and podman-compose's exec
+        words = words[1:]
     targets = targets_without_playbook(hosts)
     if (interactive or tty) and len(targets) > 1:
         raise HostctlError(

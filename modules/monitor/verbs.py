@@ -61,7 +61,7 @@ def describe(paths: Paths, name: str) -> dict[str, Any] | None:
 def _port(port: dict[str, Any]) -> str:
     address = port.get("host_ip") or "0.0.0.0"
     inside = f"{port.get('target')}/{port.get('protocol', 'tcp')}"
-    return f"{address}:{port.get('published')}->{inside}"
+    return f"{address}:{port.get('host_port')}->{inside}"
 
 
 def words(now: state.State, clock: float) -> str:
