@@ -82,6 +82,7 @@ def apply(spec: Spec, observed: Observed, changes: list[Change], host: Host) -> 
         env=spec.environment,
         cwd=spec.chdir or None,
         timeout=spec.timeout,
+        stop_with=host.gone,
     )
     result: dict[str, Any] = {
         "cmd": argv,

@@ -55,6 +55,7 @@ class Host:
         keep: bytes -> digest; keeps content for `undo` in the ledger's blobs (apply mode only).
         progress: shows one line about the running resource.
         snapshot: what was read before plan mode dropped the right to (for example `nft`).
+        gone: whether the controller has hung up (Ctrl-C there): what can be stopped should end.
         credentials: registry host -> {"username", "password"}; in memory only.
     """
 
@@ -68,4 +69,5 @@ class Host:
     keep: Callable[[bytes], str] = lambda _: ""
     progress: Callable[[str], None] = lambda _: None
     snapshot: dict[str, str] = field(default_factory=dict)
+    gone: Callable[[], bool] = lambda: False
     credentials: dict[str, dict[str, str]] = field(default_factory=dict)

@@ -108,6 +108,7 @@ class Session:
         self._host.project = project
         self._host.blob = self._content.blob
         self._host.keep = self._content.keep
+        self._host.gone = lambda: self._channel.gone
         run = Run(self._host, self._channel, self._content, records)
         handlers = Handlers(records.journal.notified)
         mode = Apply(run) if self._writing else Plan(run)

@@ -152,3 +152,51 @@ def _run_until_killed(agent: Agent, doc: dict[str, Any]) -> None:
     except Exception as error:
         if type(error).__name__ != "BrokenFrame":
             raise
+
+
+@pytest.mark.parametrize(("stubborn", "within"), [(False, 4.0), (True, 9.0)])
+def test_a_command_ends_with_its_children_when_the_controller_leaves(
+    world: World, tmp_path: Path, stubborn: bool, within: float
+) -> None:
+    """The child would hold the output open; what ignores TERM is killed."""
+    trap = "trap '' TERM; " if stubborn else ""
+    script = f"{trap}sleep 33 & echo $$ $! > {tmp_path}/pids; while :; do wait; sleep 0.1; done"
+    task = {"id": "command.a", "kind": "command", "section": "tasks"}
+    after = note(tmp_path / "after", section="tasks")
+    with world.start("apply") as agent:
+        resource = {**task, "spec": {"argv": ["sh", "-c", script]}}
+        agent.send({"type": "document", "document": document(resource, after)})
+        while not (tmp_path / "pids").exists() or not (tmp_path / "pids").read_text():
+            time.sleep(0.02)
+        left = time.monotonic()
+        agent.process.stdin.close()
+        agent.process.wait(20)
+        took = time.monotonic() - left
+    assert took < within
+    for pid in (tmp_path / "pids").read_text().split():
+        assert not _alive(int(pid))
+    assert not (tmp_path / "after").exists()
+
+
+def test_a_deadline_ends_the_children_too(tmp_path: Path) -> None:
+    from hostctl_host.agent.run import run
+    from hostctl_host.contract.errors import HostctlError
+
+    start = time.monotonic()
+    with pytest.raises(HostctlError, match="not done after"):
+        run(["sh", "-c", f"sleep 32 & echo $! > {tmp_path}/pid; wait"], timeout=0.3)
+    assert time.monotonic() - start < 5
+    assert not _alive(int((tmp_path / "pid").read_text()))
+
+
+def _alive(pid: int) -> bool:
+    """Running, and no zombie that only nobody has reaped."""
+    for _ in range(20):
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except (FileNotFoundError, ProcessLookupError):
+            return False
+        if state == "Z":
+            return False
+        time.sleep(0.05)
+    return True
