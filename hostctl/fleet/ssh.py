@@ -1,7 +1,8 @@
 """Runs on the controller: the one door to paramiko: SSH connections, logins and remote programs.
 
-Start-up and latency decide the design: the library is imported on first use and without `invoke` (half of
-its import time; only `Match exec` needs it), sockets are read in large pieces with TCP_QUICKACK re-armed,
+Start-up and latency decide the design: the library is imported on first use and without `invoke` and
+`importlib.metadata` (more than half of its import time; only `Match exec` needs the one, only its own version
+the other), sockets are read in large pieces with TCP_QUICKACK re-armed,
 and a program's request is sent without waiting for the answer.
 """
 
@@ -9,12 +10,14 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import glob
+import os
 import random
 import socket
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from hostctl_host.contract.errors import HostctlError
@@ -45,16 +48,8 @@ def _library() -> Any:
         if "paramiko" in sys.modules:
             import paramiko
         else:
-            missing = object()
-            before: Any = sys.modules.get("invoke", missing)
-            sys.modules["invoke"] = None  # type: ignore[assignment]
-            try:
+            with _instead({"invoke": None, "importlib.metadata": _Metadata}):
                 import paramiko
-            finally:
-                if before is missing:
-                    del sys.modules["invoke"]
-                else:
-                    sys.modules["invoke"] = before
         import logging
 
         import paramiko.config
@@ -64,6 +59,33 @@ def _library() -> Any:
         logger.addHandler(logging.NullHandler())
         logger.setLevel(logging.CRITICAL + 1)
         return paramiko
+
+
+@contextlib.contextmanager
+def _instead(modules: dict[str, Any]) -> Iterator[None]:
+    """While these stand in for modules of their names; None is a module that cannot be imported."""
+    before = {name: sys.modules.get(name) for name in modules}
+    sys.modules.update(modules)
+    try:
+        yield
+    finally:
+        for name, module in before.items():
+            if module is None:
+                del sys.modules[name]
+            else:
+                sys.modules[name] = module
+
+
+class _Metadata:
+    """Stands in for `importlib.metadata`, which costs as much as all of the inventory and playbook."""
+
+    @staticmethod
+    def version(name: str) -> str:
+        """From the name of the folder that pip made; empty where there is none."""
+        for folder in sys.path:
+            for found in glob.iglob(os.path.join(folder, f"{name}-*.dist-info")):
+                return os.path.basename(found)[len(name) + 1 : -len(".dist-info")]
+        return ""
 
 
 class _MatchExec:
