@@ -9,6 +9,7 @@ from typing import Any
 from hostctl_host.contract.document import Resource
 
 from ..playbook.model import Task
+from ..template.scope import Result
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Registration:
     items: list[Any]
     looped: bool
     secret: bool = False
-    results: dict[str, dict[str, Any]] = field(default_factory=dict)
+    results: dict[str, Result] = field(default_factory=dict)
 
     @property
     def complete(self) -> bool:
@@ -66,6 +67,12 @@ class Registration:
             one.setdefault(self.task.loop_var, item)
             one["ansible_loop_var"] = self.task.loop_var
             results.append(one)
+        unknown = next((one.unknown for one in results if one.unknown), "")
+        if unknown:
+            # whether any changed or failed is for those who ask to find out, item by item
+            value = Result(results=results, msg="All items completed")
+            value.unknown = unknown
+            return value
         return {
             "results": results,
             "changed": any(one.get("changed", False) for one in results),

@@ -9,8 +9,9 @@ from typing import Any
 from hostctl_host.contract.errors import HostctlError
 
 from ..playbook.model import Task
-from ..template import Engine, Scope, TemplateError
+from ..template import Engine, Scope, TemplateError, UnknownResult
 from ..template.engine import is_template
+from ..template.scope import Result
 
 Act = Callable[[], None]
 
@@ -66,8 +67,14 @@ def prepare(task: Task, scope: Scope, engine: Engine, acts: Acts, hidden: bool) 
     return _assert(task, args, scope, engine, hidden)
 
 
-def undecided(task: Task, acts: Acts) -> Act:
+def undecided(task: Task, acts: Acts, unknown: str) -> Act:
     """What is done in a plan where the task needs a result of apply: debug says so, others wait for apply."""
+    if task.kind == "set_fact":
+        facts: dict[str, Any] = {}
+        for key in task.args:
+            facts[str(key)] = made = Result()
+            made.unknown, made.opaque = unknown, True
+        return lambda: acts.variables.update(facts)
     if task.kind == "debug":
         return lambda: acts.messages.append((task.title, "(known after apply)"))
     return lambda: None
@@ -81,6 +88,8 @@ def _debug(task: Task, args: dict[str, Any], scope: Scope, engine: Engine) -> st
         value = engine.value(
             scope, name if is_template(name) else f"{{{{ {name} }}}}", task.args_where
         )
+        if isinstance(value, Result) and value.unknown:
+            raise UnknownResult(value.unknown)
         return f"{name}: {value if isinstance(value, str) else to_nice_json(value)}"
     message = args.get("msg", "Hello world!")
     return message if isinstance(message, str) else to_nice_json(message)

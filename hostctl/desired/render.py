@@ -54,7 +54,9 @@ class Renderer:
                 except TemplateError as error:
                     errors.take(error)
         except UnknownResult as unknown:
-            drafts.append(self._unknown(task, play, base, {}, None, unknown))
+            # no item is known, so there is none to name
+            whole = replace(task, loop=None)
+            drafts.append(self._unknown(whole, play, base, {}, None, unknown))
         except TemplateError as error:
             errors.take(error)
         return Rendered(tuple(drafts), looped=looped)
@@ -64,7 +66,11 @@ class Renderer:
         done = []
         hidden = self._hidden(task, play, scope)
         scope.touched.clear()
-        items = list(self._items(task, scope))
+        try:
+            items = list(self._items(task, scope))
+        except UnknownResult as error:
+            act = local.undecided(task, acts, error.name)
+            return lambda: [act()]
         hidden = hidden or bool(scope.touched)
         for _, final in items:
             inner = scope.child({}, final) if final else scope
@@ -75,10 +81,8 @@ class Renderer:
                     raise UnknownResult(unknown)
                 if due:
                     done.append(local.prepare(task, inner, self.engine, acts, hidden))
-            except UnknownResult:
-                if task.kind == "set_fact":
-                    raise
-                done.append(local.undecided(task, acts))
+            except UnknownResult as error:
+                done.append(local.undecided(task, acts, error.name))
         return lambda: [act() for act in done]
 
     def _items(self, task: Task, scope: Scope) -> Iterator[tuple[Any, dict[str, Any]]]:

@@ -84,6 +84,13 @@ class ScopeContext(jinja2.runtime.Context):
         return {**self.parent, **self.vars}
 
 
+def _finalize(value: Any) -> Any:
+    """What stands in the text for a value."""
+    if isinstance(value, Result) and value.unknown:
+        raise UnknownResult(value.unknown)
+    return "" if value is None else value
+
+
 class HostEnvironment(SandboxedEnvironment):
     """Ansible's settings: blocks eat their newline, the final newline stays."""
 
@@ -96,7 +103,7 @@ class HostEnvironment(SandboxedEnvironment):
             keep_trailing_newline=True,
             loader=jinja2.FileSystemLoader(folders),
             extensions=["jinja2.ext.do", "jinja2.ext.loopcontrols"],
-            finalize=lambda value: "" if value is None else value,
+            finalize=_finalize,
         )
         self.folders = folders
         self.filters.update(FILTERS)

@@ -54,9 +54,15 @@ class TemplateError(HostctlError):
 
 
 class Result(dict[str, Any]):
-    """A registered result; attributes of an unknown one raise `UnknownResult` (see `Engine`)."""
+    """A registered result; attributes of an unknown one raise `UnknownResult` (see `Engine`).
+
+    Attributes:
+        unknown: the name of what is known only after apply.
+        opaque: not even its type is known (a fact that is set from such a result).
+    """
 
     unknown: str = ""
+    opaque: bool = False
 
 
 Render = Callable[["Scope", Any, Place], Any]
@@ -156,6 +162,8 @@ class Scope:
 
     def _rendered(self, name: str, layer: Mapping[str, Any]) -> Any:
         raw = layer[name]
+        if isinstance(raw, Result) and raw.opaque:
+            raise UnknownResult(raw.unknown)
         if not isinstance(raw, (str, list, dict)) or isinstance(raw, Result):
             return raw
         if name in self._busy:

@@ -199,6 +199,8 @@ class Executor:
         if resource.skip:
             self._register(step, {"changed": False, "skipped": True, "skip_reason": resource.skip})
             self._skip(step, resource.skip)
+            if is_open(resource):
+                self._handlers.notify(resource.notify, certain=False)
             return
         try:
             self._settle(step, upset)
@@ -310,6 +312,11 @@ class Executor:
             state=status.value,
             message=step.outcome.reason,
         )
+
+
+def is_open(resource: Resource) -> bool:
+    """In a plan: what it will be, and whether it will be done, is known only after apply."""
+    return resource.maybe and bool(resource.skip)
 
 
 def steps_of(resources: Iterable[Resource]) -> list[Step]:

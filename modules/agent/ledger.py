@@ -23,7 +23,12 @@ _PATH_KINDS = ("copy", "directory", "file", "template")
 def identity(resource: str) -> str:
     """The same text for ids that mean the same thing on the host."""
     kind, _, key = resource.partition(".")
-    return f"path.{key}" if kind in _PATH_KINDS else resource
+    return f"{one_kind(kind)}.{key}"
+
+
+def one_kind(kind: str) -> str:
+    """The same word for kinds whose ids mean the same things."""
+    return "path" if kind in _PATH_KINDS else kind
 
 
 @dataclass(frozen=True)

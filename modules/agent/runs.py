@@ -12,10 +12,10 @@ from ..contract.errors import HostctlError
 from ..contract.report import HostReport, HostStatus, Status
 from .channel import Channel
 from .content import Content
-from .executor import GRAPH, Executor, steps_of
+from .executor import GRAPH, Executor, is_open, steps_of
 from .handlers import Handlers
 from .host import Host, Paths
-from .ledger import Entry
+from .ledger import Entry, one_kind
 from .modes import Apply, Plan
 from .records import Records
 from .removal import plan_removal
@@ -134,6 +134,8 @@ class Session:
         self, records: Records, document: Document, steps: list[Step]
     ) -> tuple[list[Step], set[str]]:
         """Containers that are no longer declared go before the graph: they may hold its ports and names."""
+        if any(is_open(r) and r.kind == "container" for r in document.resources):
+            return steps, set()  # a plan that cannot tell which are old
         old = {
             name: entry
             for name, entry in records.undeclared(document).items()
@@ -150,6 +152,7 @@ class Session:
         undeclared = {
             name: entry for name, entry in records.undeclared(document).items() if name not in done
         }
+        self._leave_open(document, undeclared)
         kept = sorted(name for name in undeclared if undeclared[name].kind == KEPT_KIND)
         for name in kept:
             del undeclared[name]
@@ -163,6 +166,18 @@ class Session:
             f"orphan: {name}: no longer declared; use --prune to remove it"
             for name in sorted(undeclared)
         ]
+
+    def _leave_open(self, document: Document, undeclared: dict[str, Entry]) -> None:
+        """In a plan: what a task declares only after apply is no orphan yet; nothing tells which that is."""
+        kinds = {one_kind(resource.kind) for resource in document.resources if is_open(resource)}
+        names = sorted(n for n, entry in undeclared.items() if one_kind(entry.kind) in kinds)
+        for name in names:
+            del undeclared[name]
+        if names:
+            self._warnings.append(
+                f"may be an orphan, known after apply: {', '.join(names[:5])}"
+                + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+            )
 
     def _remove(
         self,

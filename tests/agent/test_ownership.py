@@ -86,6 +86,24 @@ def test_documents_of_one_run_are_one_whole(world: World, tmp_path: Path, acts: 
     }
 
 
+def test_a_plan_with_open_tasks_calls_nothing_of_their_kind_an_orphan(
+    world: World, tmp_path: Path
+) -> None:
+    """A loop over a result that is known after apply may declare it again; its handler may run."""
+    world.kind("other", (world.agent / "hostctl_host" / "note.py").read_text())
+    other = {"id": "other.b", "kind": "other", "spec": {"path": str(tmp_path / "b")}}
+    world.apply(note(tmp_path / "a"), other)
+    loop = {"id": "note.loop", "kind": "note", "skip": "may change", "maybe": True, "notify": ["h"]}
+    handler = {"id": "handler.h", "kind": "note", "spec": {"path": str(tmp_path / "h")}}
+    for prune in (False, True):
+        report = world.plan({**loop, "section": "tasks"}, handlers=[handler], prune=prune)
+        assert report.warnings[0] == "may be an orphan, known after apply: note.a"
+        assert ("orphan: other.b" in str(report.warnings)) != prune
+        expected = {"note.loop": "skipped", "handler.h": "changed"}
+        assert statuses(report) == {**expected, **({"other.b": "changed"} if prune else {})}
+        assert not report.outcomes[1].changes[0].certain
+
+
 def test_an_orphan_is_shown_and_pruned_only_on_request(world: World, tmp_path: Path) -> None:
     world.apply(note(tmp_path / "a"), note(tmp_path / "b"))
     for mode in ("plan", "apply"):

@@ -512,3 +512,39 @@ def test_several_plays_limited_by_tags_stay_a_part(folder: Folder) -> None:
         program = play.programs["web1"]
         program.facts({})
         assert program.document().partial
+
+
+OPEN = """\
+- hosts: web
+  tasks:
+    - {command: "echo {{ item }}", loop: [a, b], register: each}
+    - {command: list, register: listing}
+    - {set_fact: {both: "{{ listing.stdout }}"}}
+    - {set_fact: {many: "{{ item }}"}, loop: "{{ listing.stdout_lines }}"}
+    - {debug: {var: listing}}
+    - {debug: {msg: "{{ item }}"}, loop: "{{ listing.stdout_lines }}"}
+    - {debug: {msg: "all of {{ listing }}"}}
+    - {debug: {msg: "{{ both | default('x') }}"}}
+    - {copy: {dest: "/{{ item }}", content: ""}, name: write, loop: "{{ listing.stdout_lines }}"}
+    - {file: {path: "/{{ both }}"}}
+    - {file: {path: /a}, when: both == 'x'}
+    - {file: {path: /b}, when: each is changed}
+    - {file: {path: /c}, when: many is defined}
+    - {file: {path: /d}, when: listing is defined}
+"""
+
+
+def test_what_depends_on_unknown_results_stays_open_in_a_plan(folder: Folder) -> None:
+    program = folder.program(OPEN)
+    program.facts({})
+    frame = program.first()["document"]
+    found = list(frame["resources"])
+    while frame["more"]:
+        for one in frame["resources"]:
+            program.answer({"id": one["id"], "result": {"unknown": True}})
+        frame = program.next()
+        found += frame["resources"]
+    assert [text for _, text in program.messages] == ["(known after apply)"] * 4
+    files = [one for one in found if one["kind"] == "file"]
+    assert [one["name"] for one in found if one["kind"] == "copy"] == ["write"]
+    assert [one.get("maybe", False) for one in files] == [True, True, True, True, False]
