@@ -20,7 +20,7 @@ from .log import Log
 from .monitor import Monitor
 
 BACKLOG = 1024
-_CHECK_MILLISECONDS = 60_000
+_CHECK_MILLISECONDS = 10_000
 _OOM_SCORE = -900
 # Beneath Python's wrapper, which looks for enumerations and touches 150 kB for it.
 _SIGNAL = getattr(signal.signal, "__wrapped__", signal.signal)
