@@ -80,3 +80,17 @@ class Registration:
             "skipped": bool(results) and all(one.get("skipped", False) for one in results),
             "msg": "All items completed" if results else "No items in the list",
         }
+
+
+def result_of(data: dict[str, Any], name: str) -> Result:
+    """A result with the keys that Ansible's users expect; an unknown one knows its name."""
+    result = Result(data)
+    if result.pop("unknown", False) is True:
+        result.unknown = name
+        return result
+    result.setdefault("changed", False)
+    result.setdefault("failed", False)
+    for stream in ("stdout", "stderr"):
+        if isinstance(result.get(stream), str):
+            result.setdefault(f"{stream}_lines", result[stream].splitlines())
+    return result

@@ -15,9 +15,8 @@ from ..playbook.errors import Collector
 from ..playbook.keys import LOCAL
 from ..playbook.model import Play, Task
 from ..template import Deferred, Scope, TemplateError, UnknownResult
-from ..template.scope import Result
 from .content import Content
-from .draft import Draft, Registration, Rendered
+from .draft import Draft, Registration, Rendered, result_of
 from .local import Acts
 from .names import Ids
 from .render import Renderer
@@ -66,7 +65,11 @@ class HostProgram:
         self._ids = ids
         self._options = options
         self._shared = shared
-        self._steps: list[Task | Graph] = _ordered(tasks, graph)
+        self._steps: list[Task | Graph] = [
+            *(task for task in tasks if task.section != "post_tasks"),
+            *([graph] if graph else []),
+            *(task for task in tasks if task.section == "post_tasks"),
+        ]
         self._handlers: list[Task] = list(play.handlers)
         self._ready: dict[int, tuple[Resource, ...]] = {}
         self._registrations: dict[int, Registration] = {}
@@ -323,8 +326,7 @@ class HostProgram:
             for resource, draft in zip(resources, drafts, strict=True)
             if not draft.implicit
         }
-        for name, draft in own.items():
-            self._by_id[name] = (step.register, step, draft.final)
+        self._by_id.update((name, (step.register, step, one.final)) for name, one in own.items())
         if step.register:
             self._registrations[index] = self._register(step, rendered, own)
         return resources
@@ -384,10 +386,8 @@ class HostProgram:
             kept.append(draft)
             out.append(replace(draft.resource, id=name))
         if graph:
-            out = [
-                replace(one, needs=tuple(renamed.get(need, need) for need in one.needs))
-                for one in out
-            ]
+            full = [tuple(renamed.get(need, need) for need in one.needs) for one in out]
+            out = [replace(one, needs=needs) for one, needs in zip(out, full, strict=True)]
         return tuple(out), kept
 
     def _sizes(self, resources: list[Resource], handlers: list[Resource]) -> dict[str, int]:
@@ -396,24 +396,3 @@ class HostProgram:
             for resource in (*resources, *handlers)
             for digest in self._digests.get(resource.id, ())
         }
-
-
-def _ordered(tasks: list[Task], graph: Graph | None) -> list[Task | Graph]:
-    """pre_tasks, tasks, the graph, post_tasks."""
-    early = [task for task in tasks if task.section != "post_tasks"]
-    late = [task for task in tasks if task.section == "post_tasks"]
-    return [*early, *([graph] if graph else []), *late]
-
-
-def result_of(data: dict[str, Any], name: str) -> Result:
-    """A result with the keys that Ansible's users expect; an unknown one knows its name."""
-    result = Result(data)
-    if result.pop("unknown", False) is True:
-        result.unknown = name
-        return result
-    result.setdefault("changed", False)
-    result.setdefault("failed", False)
-    for stream in ("stdout", "stderr"):
-        if isinstance(result.get(stream), str):
-            result.setdefault(f"{stream}_lines", result[stream].splitlines())
-    return result
