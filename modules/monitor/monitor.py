@@ -16,48 +16,58 @@ from .log import Log
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from . import steps
     from .acts import Acts
 
 _READ = 64 << 10
 _PAUSE = 1.0
 
 
+def watch(acts: Acts, listener: int, waiting: int) -> None:
+    """Start or adopt a container for a client of the listener, and stay until it has ended for good.
+
+    Flat, and without the objects that work needs until there is any: many containers hardly ever say
+    anything, and their monitors are to cost little.
+    """
+    word, fds = apart.run(acts.begin, listener, waiting)
+    if not fds:
+        return
+    os.close(listener)
+    os.close(waiting)
+    comm = os.open("/proc/self/comm", os.O_WRONLY)
+    os.write(comm, b"hostctl-monitor")
+    os.close(comm)
+    poll = select.poll()
+    for fd in fds[1:6]:  # without the lock; the resolver's connection is the last of them
+        poll.register(fd, 1)
+    poll.poll()
+    Monitor(acts, word, fds).run()
+
+
 class Monitor:
     """The descriptors of one container; `pidfd` is -1 while it waits to be started again."""
 
-    def __init__(self, place: steps.Place, acts: Acts) -> None:
-        self._place = place
+    def __init__(self, acts: Acts, word: bytes, fds: list[int]) -> None:
         self._acts = acts
-        self._pid = 0
-        self._pidfd = -1
-        self._ours = True
+        # run PID SIZE COUNT LINE
+        self._begun = word.split(b" ", 4)
+        self._line = self._begun[4]
+        self._lock, self._stdout, self._stderr, self._listener, self._pidfd, *self._resolver = fds
+        self._pid = int(self._begun[1])
+        self._ours = self._line.startswith(b"start")
+        self._log: Log | None = None
         self._start_at = 0.0
         self._wake, self._waker = os.pipe()
-        # The connection to the DNS process, then the container's sockets.
-        self._resolver: list[int] = []
-        self._resolver_at = 0.0
-        self._restored = 0.0
+        self._resolver_at = self._restored = 0.0
 
-    def rehearse(self, fd: int) -> None:
-        """A wait that nothing interrupts, for the zygote."""
-        self._lock = self._stdout = self._stderr = self._listener = fd
+    def rehearse(self) -> None:
+        """A wait that ends at once, for the zygote."""
+        self._stdout = self._stderr = self._listener = self._wake
         self._start_at = time.monotonic()
         self._ready()
         os.close(self._wake)
         os.close(self._waker)
 
-    def run(self, verb: bytes, peer: int) -> None:
-        """Start or adopt the container for this client, and stay until it has ended for good."""
-        word, fds = apart.run(self._acts.begin, self._place, verb, peer)
-        os.close(peer)
-        if not fds:
-            return
-        _, _, size, count = word.split()
-        self._lock, self._stdout, self._stderr, self._listener = fds[:4]
-        self._log = Log(self._place.log_folder, int(size), int(count))
-        self._ours = verb == b"start"
-        self._running(word, fds[4:])
+    def run(self) -> None:
         while True:
             for fd in self._ready():
                 if fd == self._stdout:
@@ -65,7 +75,7 @@ class Monitor:
                 elif fd == self._stderr:
                     self._read(fd, "stderr")
                 elif fd == self._pidfd:
-                    if not self._follows(*apart.run(self._acts.ended, self._place, self._ended())):
+                    if not self._follows(*apart.run(self._acts.ended, self._line, self._ended())):
                         return
                 elif fd == self._listener:
                     self._serve()
@@ -75,7 +85,7 @@ class Monitor:
                 elif self._resolver and fd == self._resolver[0]:
                     self._resolver_lost()
             due = self._pidfd < 0 and time.monotonic() >= self._start_at
-            if due and not self._follows(*apart.run(self._acts.again, self._place)):
+            if due and not self._follows(*apart.run(self._acts.again, self._line)):
                 return
             if self._resolver_at and time.monotonic() >= self._resolver_at:
                 self._restore()
@@ -101,8 +111,16 @@ class Monitor:
             data = os.read(fd, _READ)
         except BlockingIOError:
             return False
-        self._log.feed(stream, data)
+        self._opened_log().feed(stream, data)
         return True
+
+    def _opened_log(self) -> Log:
+        """Made when there is something to log: many containers never say anything."""
+        if self._log is None:
+            _, name, data, _ = self._line.split(b"\0")
+            folder = f"{data.decode()}/containers/{name.decode()}/log"
+            self._log = Log(folder, int(self._begun[2]), int(self._begun[3]))
+        return self._log
 
     def _running(self, word: bytes, fds: list[int]) -> None:
         self._pid, self._pidfd = int(word.split()[1]), fds[0]
@@ -124,7 +142,8 @@ class Monitor:
         for fd, stream in ((self._stdout, "stdout"), (self._stderr, "stderr")):
             while self._read(fd, stream):
                 pass
-        self._log.flush()
+        if self._log is not None:
+            self._log.flush()
 
     def _follows(self, word: bytes, fds: list[int]) -> bool:
         """Take note of what a step has led to; False for the end."""
@@ -135,7 +154,8 @@ class Monitor:
             self._reap()
         else:
             self._drain()
-            self._log.close()
+            if self._log is not None:
+                self._log.close()
             return False
         return True
 
@@ -152,7 +172,7 @@ class Monitor:
             peer = self._acts.accept(self._listener)
         except OSError:
             return
-        apart.alone(self._acts.serve, self._place, peer, self._waker, self._lock)
+        apart.alone(self._acts.serve, self._line, peer, self._waker, self._lock)
         os.close(peer)
 
     def _resolver_lost(self) -> None:
@@ -161,7 +181,7 @@ class Monitor:
         self._resolver_at = now if now - self._restored > _PAUSE else now + _PAUSE
 
     def _restore(self) -> None:
-        _, fds = apart.run(self._acts.restore, self._place, self._pid, self._resolver[1:])
+        _, fds = apart.run(self._acts.restore, self._line, self._pid, self._resolver[1:])
         self._restored = time.monotonic()
         if fds:
             os.close(self._resolver[0])

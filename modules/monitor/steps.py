@@ -33,13 +33,11 @@ _LATEST = 20.0
 
 
 class Place:
-    """Which container, and where."""
+    """Which container, and where: from the line that asked for its monitor."""
 
-    def __init__(self, data: str, run: str, name: str) -> None:
-        self.data = data
-        self.run = run
-        self.name = name
-        self.log_folder = f"{data}/containers/{name}/log"
+    def __init__(self, line: bytes) -> None:
+        self.verb, self.name, self.data, self.run = line.decode().split("\0")
+        self.log_folder = f"{self.data}/containers/{self.name}/log"
 
     def paths(self) -> Paths:
         return Paths(self.data, self.run)
@@ -57,7 +55,8 @@ class Place:
 def _told(step: Callable[..., Answer]) -> Callable[..., Answer]:
     """A step that fails leaves word of it: nobody reads a monitor's stderr."""
 
-    def run(place: Place, *args: Any) -> Answer:
+    def run(line: bytes, *args: Any) -> Answer:
+        place = Place(line)
         try:
             return step(place, *args)
         except BaseException as error:
@@ -78,19 +77,33 @@ def _private(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 
 
-@_told
-def begin(place: Place, verb: bytes, peer: int) -> Answer:
-    """The first act of a monitor: start or adopt, and answer the client.
+def begin(listener: int, waiting: int) -> Answer:
+    """The first act of a monitor: read the request, start or adopt, and answer the client.
 
-    Its descriptors are the lock, stdout, stderr, the control socket, then those of `run`.
+    Its descriptors are the lock, stdout, stderr, the control socket, then those of `run`. Its word goes
+    on with the log's limits and the request.
     """
-    client = control.Peer(socket.socket(fileno=os.dup(peer)))
+    try:
+        peer = accept(listener)
+    except OSError:
+        return END
+    finally:
+        os.write(waiting, b"n")  # the zygote's next one waits from now on
+    os.close(waiting)
+    os.close(listener)
+    client = control.Peer(socket.socket(fileno=peer))
+    line = client.line()
+    return _begin(line, client) if line else END
+
+
+@_told
+def _begin(place: Place, client: control.Peer) -> Answer:
     lock = -1
     try:
         settings, lock = _settle(place)
         found = files.open_pipes(place.folder())
         listener = control.listen(place.folder(), files.SOCKET)
-        word, fds = _adopt(place) if verb == b"adopt" else _first(place)
+        word, fds = _adopt(place) if place.verb == "adopt" else _first(place)
     except (HostctlError, OSError) as error:
         if lock >= 0:
             os.close(lock)
@@ -98,7 +111,8 @@ def begin(place: Place, verb: bytes, peer: int) -> Answer:
         return END
     now = state.read(place.folder()) or State(place.name)
     client.answer({"state": state.to_json(now)})
-    whole = b"%s %d %d" % (word, settings.log_max_size, settings.log_max_file)
+    line = f"{place.verb}\0{place.name}\0{place.data}\0{place.run}".encode()
+    whole = b"%s %d %d %s" % (word, settings.log_max_size, settings.log_max_file, line)
     return whole, [lock, found["stdout"], found["stderr"], listener.detach(), *fds]
 
 
@@ -263,9 +277,10 @@ def accept(listener: int) -> int:
         own.detach()
 
 
-def serve(place: Place, peer: int, waker: int, lock: int) -> None:
+def serve(line: bytes, peer: int, waker: int, lock: int) -> None:
     """Answer one client, in a process of its own. The lock is the monitor's: not held here."""
     os.close(lock)
+    place = Place(line)
     client = control.Peer(socket.socket(fileno=os.dup(peer)))
     os.close(peer)
     try:

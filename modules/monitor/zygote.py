@@ -7,6 +7,7 @@ killed at any time, and the next start makes another one.
 
 from __future__ import annotations
 
+import _signal
 import gc
 import os
 import resource
@@ -17,13 +18,12 @@ from typing import NoReturn
 from ..runtime import cgroup, syscalls
 from . import apart, control, steps
 from .log import Log
-from .monitor import Monitor
+from .monitor import Monitor, watch
 
 BACKLOG = 1024
+_LEAVE = b"x"
 _CHECK_MILLISECONDS = 10_000
 _OOM_SCORE = -900
-# Beneath Python's wrapper, which looks for enumerations and touches 150 kB for it.
-_SIGNAL = getattr(signal.signal, "__wrapped__", signal.signal)
 _LIMITS = (
     (resource.RLIMIT_NOFILE, 1024, 524288),
     (resource.RLIMIT_CORE, -1, -1),
@@ -68,14 +68,9 @@ def _rehearse() -> None:
     log.attach(null)
     log.feed("stdout", b"a line\nand a half")
     log.close()
-    reading, writing = os.pipe()
-    try:
-        apart.run(_nothing)
-        monitor = Monitor(steps.Place("/", "/", "rehearsal"), steps)
-        monitor.rehearse(reading)
-    finally:
-        os.close(reading)
-        os.close(writing)
+    apart.run(_nothing)
+    os.close(os.open("/proc/self/comm", os.O_WRONLY))
+    Monitor(steps, b"run 0 0 0 rehearsal", [-1] * 5).rehearse()
 
 
 def _nothing() -> apart.Answer:
@@ -122,27 +117,34 @@ def _move(run_dir: str) -> None:
 
 
 def _serve(listener: int, run_dir: str, path: str) -> NoReturn:
-    """Plain calls only: what the zygote touches between two forks is no longer shared with the older
-    monitors."""
+    """Keep one process waiting for a client. All else is for children: what the zygote itself touches
+    between two forks is no longer shared with the older monitors."""
     own = os.stat(path)
-    poll = select.poll()
-    poll.register(listener, select.POLLIN)
-    while True:
-        if not poll.poll(_CHECK_MILLISECONDS):
-            if not _still_ours(path, own) or _unused(run_dir):
-                _leave(run_dir, path, own)
-            continue
-        try:
-            peer = steps.accept(listener)
-        except OSError:
-            continue
+    word = b""
+    while word != _LEAVE:
+        reading, writing = os.pipe()
         if os.fork() == 0:
-            os.close(listener)
             try:
-                _become_monitor(peer)
+                _wait(listener, run_dir, path, own, writing)
             finally:
                 os._exit(0)
-        os.close(peer)
+        os.close(writing)
+        # It has a client; or was killed: then the stream ends.
+        word = os.read(reading, 1)
+        os.close(reading)
+    os._exit(0)
+
+
+def _wait(listener: int, run_dir: str, path: str, own: os.stat_result, waiting: int) -> None:
+    """Child: wait for one client, and be the monitor of its container."""
+    poll = select.poll()
+    poll.register(listener, 1)
+    if not poll.poll(_CHECK_MILLISECONDS):
+        if not _still_ours(path, own) or _unused(run_dir):
+            _leave(run_dir, path, own, waiting)
+        return
+    _signal.signal(17, 0)  # SIGCHLD, SIG_DFL; without Python's enumerations, which touch 150 kB
+    watch(steps, listener, waiting)
 
 
 def _still_ours(path: str, own: os.stat_result) -> bool:
@@ -154,32 +156,18 @@ def _still_ours(path: str, own: os.stat_result) -> bool:
 
 
 def _unused(run_dir: str) -> bool:
-    """Nothing but this process is in its cgroup: no container of this host runs."""
+    """Nothing but zygote and waiter is in their cgroup: no container of this host runs."""
     home = cgroup.Cgroup(cgroup.monitors_path(run_dir), cgroup.detect())
-    return home.processes() <= {os.getpid()}
+    return home.processes() <= {os.getpid(), os.getppid()}
 
 
-def _leave(run_dir: str, path: str, own: os.stat_result) -> NoReturn:
+def _leave(run_dir: str, path: str, own: os.stat_result, waiting: int) -> NoReturn:
     """Nothing stays of a hostctl that runs nothing. Who connects just now starts another zygote."""
     if _still_ours(path, own):
         os.unlink(path)
-    cgroup.Cgroup("", cgroup.detect()).join(os.getpid())
+    root = cgroup.Cgroup("", cgroup.detect())
+    root.join(os.getpid())
+    root.join(os.getppid())
     cgroup.prune(run_dir)
+    os.write(waiting, _LEAVE)
     os._exit(0)
-
-
-def _become_monitor(peer: int) -> None:
-    """Child: read the request, and be the monitor until its container has ended."""
-    os.setsid()
-    _SIGNAL(17, 0)  # SIGCHLD, SIG_DFL
-    line = b""
-    while not line.endswith(b"\n"):
-        chunk = os.read(peer, 65536)
-        if not chunk:
-            return  # somebody looked whether a zygote listens
-        line += chunk
-    verb, name, data, run = line[:-1].split(b"\0")
-    comm = os.open("/proc/self/comm", os.O_WRONLY)
-    os.write(comm, b"hostctl-monitor")
-    os.close(comm)
-    Monitor(steps.Place(data.decode(), run.decode(), name.decode()), steps).run(verb, peer)
