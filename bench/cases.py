@@ -124,9 +124,9 @@ def memory() -> Iterator[Row]:
 
 
 def _monitors(place: Target) -> list[int]:
-    """Pids of the monitors: what listens on a container's monitor.sock."""
+    """Pids of the monitors, from the containers' state files."""
     folder = WORK / "hostctl" / "h1" / "containers"
-    return [int((entry / "monitor.pid").read_text()) for entry in folder.iterdir()]
+    return [json.loads((entry / "state.json").read_text())["monitor"] for entry in folder.iterdir()]
 
 
 def _processes(word: str) -> list[int]:

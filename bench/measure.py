@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 RUNS = 5
+UNWANTED = ("PYTHONDONTWRITEBYTECODE", "PYTHONPATH")
+"""What a developer's shell may set and an installed program does not meet: it has its bytecode."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +47,9 @@ def run(
     argv: Sequence[str], *, env: Mapping[str, str] | None = None, ok: Sequence[int] = (0,)
 ) -> str:
     """Run to the end and return what it printed; any other exit code is an error."""
+    whole = {key: value for key, value in os.environ.items() if key not in UNWANTED}
     done = subprocess.run(
-        list(argv), env={**os.environ, **(env or {})}, capture_output=True, text=True, check=False
+        list(argv), env={**whole, **(env or {})}, capture_output=True, text=True, check=False
     )
     if done.returncode not in ok:
         raise CommandFailed(

@@ -91,6 +91,8 @@ def target(addresses: int = 1) -> Iterator[Target]:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 daemon.wait(30)
         _clean()
+        for cgroup in Path("/sys/fs/cgroup").glob("*/docker"):
+            cgroup.rmdir()
 
 
 def inside(argv: list[str]) -> list[str]:
@@ -147,11 +149,14 @@ def _keys(addresses: tuple[str, ...]) -> tuple[Path, Path]:
 
 def _sshd() -> subprocess.Popen[bytes]:
     Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
+    (WORK / "home").mkdir(mode=0o700)
     config = WORK / "sshd_config"
     config.write_text(
         f"Port {PORT}\nHostKey {WORK}/host\nAuthorizedKeysFile {WORK}/authorized_keys\n"
         "PermitRootLogin prohibit-password\nStrictModes no\nMaxStartups 200\nMaxSessions 100\n"
         "UsePAM no\nPidFile none\nSubsystem sftp internal-sftp\n"
+        # A home without shell files: what a developer's own .bashrc costs is no tool's doing.
+        f"SetEnv HOME={WORK}/home\n"
     )
     return subprocess.Popen(
         inside(["/usr/sbin/sshd", "-D", "-e", "-f", str(config)]), stderr=subprocess.DEVNULL
