@@ -60,7 +60,7 @@ def private_folder(path: str) -> None:
 
 def write_json(path: str, value: Any, mode: int = 0o600) -> None:
     """`write_atomic` of a JSON value, keys sorted."""
-    write_atomic(path, json.dumps(value, sort_keys=True, indent=1).encode() + b"\n", mode)
+    write_atomic(path, json.dumps(value, sort_keys=True).encode() + b"\n", mode)
 
 
 def read_json(path: str) -> Any:

@@ -6,7 +6,8 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import Callable
 
-WORKERS = 8
+WORKERS = 24
+"""Most of them wait: for a registry, for a container's first moments, for its end."""
 
 
 def in_order(names: Sequence[str], needs: Mapping[str, Sequence[str]]) -> list[str]:
