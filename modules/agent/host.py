@@ -2,42 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Callable
+
+from .paths import DATA_DIR, RUN_DIR, Paths
 
 if TYPE_CHECKING:
     from ..contract.change import Change
 
-DATA_DIR = "/var/lib/hostctl"
-RUN_DIR = "/run/hostctl"
-
-
-@dataclass(frozen=True)
-class Paths:
-    """The two folders of hostctl on a host; both 0700 and moved by host variables.
-
-    `data` survives a reboot (store, volumes, containers, networks, projects), `run` does not.
-    """
-
-    data: str = DATA_DIR
-    run: str = RUN_DIR
-
-    def container(self, name: str) -> str:
-        """`DATA/containers/NAME`: bundle, spec, writable layer and log of one container."""
-        return os.path.join(self.data, "containers", name)
-
-    def container_run(self, name: str) -> str:
-        """`RUN/containers/NAME`: state, pipes and the monitor's socket of one container."""
-        return os.path.join(self.run, "containers", name)
-
-    def network(self, name: str) -> str:
-        """`DATA/networks/NAME`: the network's record (subnet, addresses)."""
-        return os.path.join(self.data, "networks", name)
-
-    def volume(self, name: str) -> str:
-        """`DATA/volumes/NAME`: the volume's record; its content lies in `_data`."""
-        return os.path.join(self.data, "volumes", name)
+__all__ = ["DATA_DIR", "RUN_DIR", "Host", "Paths"]
 
 
 @dataclass

@@ -26,7 +26,9 @@ def run(work: Callable[..., Answer], *args: object) -> Answer:
     if pid == 0:
         _child(work, args, far)
     far.close()
-    word, control, _, _ = near.recvmsg(_WORD, _socket.CMSG_SPACE(4 * _FDS), _socket.MSG_CMSG_CLOEXEC)
+    word, control, _, _ = near.recvmsg(
+        _WORD, _socket.CMSG_SPACE(4 * _FDS), _socket.MSG_CMSG_CLOEXEC
+    )
     near.close()
     os.waitpid(pid, 0)
     return word, list(memoryview(control[0][2]).cast("i")) if control else []

@@ -11,7 +11,7 @@ import socket
 import time
 from typing import Any
 
-from ..agent.host import Paths
+from ..agent.paths import Paths
 from ..contract.errors import HostctlError
 from ..runtime.handshake import revive
 from . import control, files, orphan, starter, state

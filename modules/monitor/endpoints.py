@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import socket
-from typing import Any
 
-from ..agent.host import Paths
+from ..agent.paths import Paths
 from ..net import dns_client, endpoint
 from ..runtime import syscalls
 from ..runtime.container import Network
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 class Endpoints(Network):

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import os
 import stat
-from typing import Any
 
-from ..agent.host import Paths
+from ..agent.paths import Paths
 from ..runtime import config
 from .log import MAX_FILE, MAX_SIZE
 from .restart import Policy
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 STOP_SIGNAL, STOP_GRACE = 15, 10.0
 STREAMS = ("stdout", "stderr")

@@ -28,14 +28,14 @@ def watch(acts: Acts, listener: int, waiting: int) -> None:
     Flat, and without the objects that work needs until there is any: many containers hardly ever say
     anything, and their monitors are to cost little.
     """
+    comm = os.open("/proc/self/comm", os.O_WRONLY)
+    os.write(comm, b"hostctl-monitor")
+    os.close(comm)
     word, fds = apart.run(acts.begin, listener, waiting)
     if not fds:
         return
     os.close(listener)
     os.close(waiting)
-    comm = os.open("/proc/self/comm", os.O_WRONLY)
-    os.write(comm, b"hostctl-monitor")
-    os.close(comm)
     poll = select.poll()
     for fd in fds[1:6]:  # without the lock; the resolver's connection is the last of them
         poll.register(fd, 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import select
 
-from ..agent.host import Paths
+from ..agent.paths import Paths
 from ..runtime import cgroup, syscalls
 from . import files, state
 

@@ -9,7 +9,7 @@ import os
 import sys
 import time
 
-from ..agent.host import Paths
+from ..agent.paths import Paths
 from ..contract.errors import HostctlError
 from . import control
 

@@ -9,15 +9,16 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
 
 CREATED, RUNNING, RESTARTING, EXITED = "created", "running", "restarting", "exited"
 
 
-@dataclass
 class State:
     """Attributes:
     status: created, running, restarting (waits to be started again) or exited.
@@ -34,22 +35,26 @@ class State:
     wait: seconds that it waits for its next start (restarting).
     """
 
-    name: str
-    status: str = CREATED
-    pid: int = 0
-    start_time: int = 0
-    monitor: int = 0
-    monitor_start: int = 0
-    boot_id: str = ""
-    exit_code: int | None = None
-    lost: bool = False
-    oom: bool = False
-    restarts: int = 0
-    started_at: float = 0.0
-    finished_at: float = 0.0
-    stopped: bool = False
-    error: str = ""
-    wait: float = 0.0
+    def __init__(self, name: str, **known: Any) -> None:
+        self.name = name
+        self.status: str = CREATED
+        self.pid = self.start_time = 0
+        self.monitor = self.monitor_start = 0
+        self.boot_id = ""
+        self.exit_code: int | None = None
+        self.lost = self.oom = False
+        self.restarts = 0
+        self.started_at = self.finished_at = 0.0
+        self.stopped = False
+        self.error = ""
+        self.wait = 0.0
+        for key, value in known.items():
+            # A newer monitor may have written fields that this version does not know.
+            if key in self.__dict__:
+                setattr(self, key, value)
+
+    def __repr__(self) -> str:
+        return f"State({self.__dict__})"
 
     @property
     def watched(self) -> bool:
@@ -82,14 +87,13 @@ def read(folder: str) -> State | None:
 
 
 def from_json(data: dict[str, Any]) -> State:
-    """Fields that this version does not know are left out: a newer monitor may have written them."""
-    known = State.__dataclass_fields__
-    return State(**{key: value for key, value in data.items() if key in known})
+    """Fields that this version does not know are left out."""
+    return State(**data)
 
 
 def to_json(state: State) -> dict[str, Any]:
     """The state as JSON, with the words of its ending."""
-    return {**asdict(state), "ending": state.ending}
+    return {**state.__dict__, "ending": state.ending}
 
 
 def write(folder: str, state: State) -> None:

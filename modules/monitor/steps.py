@@ -11,9 +11,8 @@ import fcntl
 import os
 import socket
 import time
-from typing import Any, Callable
 
-from ..agent.host import Paths
+from ..agent.paths import Paths
 from ..contract.errors import HostctlError
 from ..runtime import cgroup, syscalls
 from ..runtime.config import RuntimeFailure
@@ -25,6 +24,10 @@ from .apart import Answer
 from .endpoints import Endpoints
 from .restart import backoff
 from .state import State
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable
 
 END: Answer = (b"end", [])
 _KILL = 9

@@ -7,21 +7,25 @@ killed at any time, and the next start makes another one.
 
 from __future__ import annotations
 
-import _signal
 import gc
 import os
 import resource
 import select
 import signal
-from typing import NoReturn
 
 from ..runtime import cgroup, syscalls
 from . import apart, control, steps
 from .log import Log
 from .monitor import Monitor, watch
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
 BACKLOG = 1024
 _LEAVE = b"x"
+# Beneath Python's wrapper, which looks for enumerations and touches 150 kB for it.
+_SIGNAL = getattr(signal.signal, "__wrapped__", signal.signal)
 _CHECK_MILLISECONDS = 10_000
 _OOM_SCORE = -900
 _LIMITS = (
@@ -143,7 +147,7 @@ def _wait(listener: int, run_dir: str, path: str, own: os.stat_result, waiting: 
         if not _still_ours(path, own) or _unused(run_dir):
             _leave(run_dir, path, own, waiting)
         return
-    _signal.signal(17, 0)  # SIGCHLD, SIG_DFL; without Python's enumerations, which touch 150 kB
+    _SIGNAL(17, 0)  # SIGCHLD, SIG_DFL
     watch(steps, listener, waiting)
 
 

@@ -14,7 +14,7 @@ import struct
 import sys
 import time
 
-from ..agent.host import Paths
+from ..agent.paths import Paths
 
 BACKLOG = 4096
 SEND_SECONDS = 5

@@ -9,11 +9,14 @@ from __future__ import annotations
 import json
 import os
 import socket
-from typing import Any
 
-from ..agent.host import Paths
+from ..agent.paths import Paths
 from ..contract.errors import HostctlError
 from . import links, netlink, redirect
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 DNS_ADDRESS = ("127.0.0.11", 53)
 

@@ -11,9 +11,12 @@ import fcntl
 import os
 import socket
 import struct
-from typing import Any
 
 from . import netlink
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 SIOCGIFFLAGS, SIOCGIFADDR, SIOCGIFNETMASK, SIOCGIFMTU = 0x8913, 0x8915, 0x891B, 0x8921
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 import os
 import socket
 import struct
-from collections.abc import Iterator
-from dataclasses import dataclass
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
 RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
@@ -38,19 +40,27 @@ _ROUTE = struct.Struct("=BBBBBBBBI")
 _ATTRIBUTE = struct.Struct("=HH")
 
 
-@dataclass(frozen=True)
 class Message:
     """One request; `what` names the act for the error message ("create bridge hc-1").
 
     Where a message is `optional`, a kernel that refuses it is fine; one that is `silent` gets no answer.
     """
 
-    type: int
-    flags: int
-    body: bytes
-    what: str
-    optional: bool = False
-    silent: bool = False
+    def __init__(
+        self,
+        type: int,
+        flags: int,
+        body: bytes,
+        what: str,
+        optional: bool = False,
+        silent: bool = False,
+    ) -> None:
+        self.type = type
+        self.flags = flags
+        self.body = body
+        self.what = what
+        self.optional = optional
+        self.silent = silent
 
 
 def attribute(kind: int, value: bytes) -> bytes:
@@ -185,32 +195,32 @@ def add_default_route(gateway: str, index: int) -> Message:
     return Message(RTM_NEWROUTE, flags, body, f"add default route via {gateway}")
 
 
-@dataclass(frozen=True)
 class Link:
     """One network interface."""
 
-    index: int
-    name: str
-    up: bool
-    mac: str
-    master: int
+    def __init__(self, index: int, name: str, up: bool, mac: str, master: int) -> None:
+        self.index = index
+        self.name = name
+        self.up = up
+        self.mac = mac
+        self.master = master
 
 
-@dataclass(frozen=True)
 class Address:
     """One IPv4 address of an interface: `172.29.0.1/24`."""
 
-    index: int
-    address: str
+    def __init__(self, index: int, address: str) -> None:
+        self.index = index
+        self.address = address
 
 
-@dataclass(frozen=True)
 class Route:
     """One IPv4 unicast route of any table: destination (`0.0.0.0/0` is the default) and interface index."""
 
-    destination: str
-    index: int
-    gateway: str
+    def __init__(self, destination: str, index: int, gateway: str) -> None:
+        self.destination = destination
+        self.index = index
+        self.gateway = gateway
 
 
 class Netlink:

@@ -11,23 +11,27 @@ import os
 import signal
 import time
 import zlib
-from typing import Any, NamedTuple
 
-from ..agent.host import RUN_DIR
+from ..agent.paths import RUN_DIR
 from . import cgroup_v1, cgroup_v2, device_filter
 from .cgroup_files import write
 from .config import RuntimeFailure
 
-Resources = dict[str, Any]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+Resources = dict[str, "Any"]
 _SUPPORTED = {"memory", "cpu", "pids", "devices", "unified"}
 _RELEASE_SECONDS = 5.0
 
 
-class Hierarchies(NamedTuple):
+class Hierarchies:
     """Where cgroups are mounted: version 1 controllers (`memory`, `name=systemd`) and version 2."""
 
-    v1: dict[str, str]
-    v2: str
+    def __init__(self, v1: dict[str, str], v2: str) -> None:
+        self.v1 = v1
+        self.v2 = v2
 
 
 def detect(mountinfo: str = "/proc/self/mountinfo") -> Hierarchies:

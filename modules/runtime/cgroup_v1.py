@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
-from typing import Any
 
 from .cgroup_files import counter
 from .cgroup_files import write as _write
 from .device_filter import Rule
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 CONTROLLERS = frozenset(
     (

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import Any
 
 from .cgroup_files import counter, write
 from .config import RuntimeFailure
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 _DELEGATED = ("cpu", "cpuset", "io", "memory", "pids")
 CPU_PERIOD = 100_000

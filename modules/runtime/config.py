@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import json
 import os
-from typing import Any
 
 from ..contract.errors import HostctlError
 
-Config = dict[str, Any]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+Config = dict[str, "Any"]
 
 # Annotations of hostctl's own bundles. A plain OCI bundle has none of them.
 OVERLAY = "hostctl.overlay"

@@ -9,23 +9,33 @@ from __future__ import annotations
 
 import os
 import struct
-from typing import Any, NamedTuple
 
 from . import syscalls
 from .config import RuntimeFailure
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 _TYPES = {"b": 1, "c": 2}
 _ACCESS = {"m": 1, "r": 2, "w": 4}
 
 
-class Rule(NamedTuple):
+class Rule:
     """One rule; `type` empty is both kinds, -1 is any number."""
 
-    allow: bool
-    type: str
-    major: int
-    minor: int
-    access: str
+    def __init__(self, allow: bool, type: str, major: int, minor: int, access: str) -> None:
+        self.allow = allow
+        self.type = type
+        self.major = major
+        self.minor = minor
+        self.access = access
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Rule) and self.__dict__ == other.__dict__
+
+    def __hash__(self) -> int:
+        return hash(tuple(self.__dict__.values()))
 
 
 DENY_ALL = Rule(False, "", -1, -1, "rwm")

@@ -10,10 +10,13 @@ import array
 import json
 import os
 import socket
-from typing import NoReturn
 
 from ..contract.errors import HostctlError
 from .config import RuntimeFailure
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 DEADLINE = 60.0
 _PACKET = 64 << 10

@@ -5,11 +5,14 @@ from __future__ import annotations
 import errno
 import os
 import signal
-from typing import NoReturn
 
 from . import capabilities, rlimits, users
 from . import syscalls as sys
 from .config import USER, Config, RuntimeFailure, annotation, section
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _NOT_FOUND, _NOT_EXECUTABLE = 127, 126

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import os
-from typing import NamedTuple
 
 from .config import RuntimeFailure
 
 _LIMIT = 4 << 20
 
 
-class Identity(NamedTuple):
+class Identity:
     """Numbers of a user, and the home folder that its entry names (empty without an entry)."""
 
-    uid: int
-    gid: int
-    groups: tuple[int, ...]
-    home: str
+    def __init__(self, uid: int, gid: int, groups: tuple[int, ...], home: str) -> None:
+        self.uid = uid
+        self.gid = gid
+        self.groups = groups
+        self.home = home
 
 
 def lookup(text: str) -> Identity:

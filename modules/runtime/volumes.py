@@ -10,7 +10,6 @@ import fcntl
 import json
 import os
 import stat
-from dataclasses import dataclass
 
 from . import syscalls as sys
 from .config import FILL, Config, annotation
@@ -18,12 +17,12 @@ from .config import FILL, Config, annotation
 PIECE = 1 << 20
 
 
-@dataclass(frozen=True)
 class Fill:
     """A folder on the host, and where the container mounts it."""
 
-    source: str
-    target: str
+    def __init__(self, source: str, target: str) -> None:
+        self.source = source
+        self.target = target
 
 
 def prepare(config: Config) -> list[Fill]:
