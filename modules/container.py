@@ -30,7 +30,7 @@ from .contract.compose import (
     VOLUMES,
 )
 from .contract.errors import CannotApply
-from .contract.fields import DURATION, SIZE
+from .contract.fields import DURATION, SIZE, check_name
 from .contract.spec import encode
 
 
@@ -116,6 +116,15 @@ class Spec:
     depends_on: Annotated[dict[str, Any], DEPENDS_ON] = field(default_factory=dict)
     deploy: dict[str, Any] = field(default_factory=dict)
     state: str = "started"
+
+    def __post_init__(self) -> None:
+        """Raise FieldError (the controller adds file and line): names become folders of the host."""
+        check_name(self.name, "name")
+        for index, mount in enumerate(self.volumes):
+            if mount.type == "volume" and mount.source:
+                check_name(mount.source, "volumes", index)
+        for index, attachment in enumerate(self.networks):
+            check_name(attachment.network, "networks", index)
 
 
 IN_PLACE = frozenset(

@@ -8,6 +8,7 @@ from typing import Literal
 
 from .agent.host import Host
 from .contract.change import Action, Change, Reason
+from .contract.fields import check_account
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,10 @@ class Spec:
     gid: int | None = None
     system: bool = False
     state: Literal["present", "absent"] = "present"
+
+    def __post_init__(self) -> None:
+        """Raise FieldError (the controller adds file and line) for what no host could make."""
+        check_account(self.name, "name")
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from .agent.host import Host, Paths
 from .contract.change import UNKNOWN, Action, Change, Reason
 from .contract.compose import LABELS
 from .contract.errors import CannotApply, CannotObserve, HostctlError
+from .contract.fields import check_name
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,10 @@ class Spec:
     ip_range: str = ""
     labels: Annotated[dict[str, str], LABELS] = field(default_factory=dict)
     state: str = "present"
+
+    def __post_init__(self) -> None:
+        """Raise FieldError (the controller adds file and line): names become folders of the host."""
+        check_name(self.name, "name")
 
 
 @dataclass(frozen=True)

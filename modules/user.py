@@ -10,6 +10,7 @@ from typing import Any, Literal
 from .agent.host import Host
 from .contract.change import Action, Change, Reason
 from .contract.errors import CannotObserve
+from .contract.fields import check_account
 
 HIDDEN = "(hidden)"
 
@@ -34,6 +35,10 @@ class Spec:
     create_home: bool = True
     remove: bool = False
     state: Literal["present", "absent"] = "present"
+
+    def __post_init__(self) -> None:
+        """Raise FieldError (the controller adds file and line) for what no host could make."""
+        check_account(self.name, "name")
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from .agent.host import Host, Paths
 from .contract.change import Action, Change, Reason
 from .contract.compose import LABELS
 from .contract.errors import CannotApply, CannotObserve
+from .contract.fields import check_name
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,10 @@ class Spec:
     external: bool = False
     labels: Annotated[dict[str, str], LABELS] = field(default_factory=dict)
     state: str = "present"
+
+    def __post_init__(self) -> None:
+        """Raise FieldError (the controller adds file and line): names become folders of the host."""
+        check_name(self.name, "name")
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ _hints: dict[type[Any], dict[str, Any]] = {}
 
 
 def build(cls: type[Any], data: dict[str, Any]) -> Any:
-    """The dataclass made of a map. Raises Inexact, or ValueError from a short form."""
+    """The dataclass made of a map. Raises Inexact."""
     if type(data) is not dict:
         data = dict(data)
     builders, needed = _prepared(cls)
@@ -37,7 +37,10 @@ def build(cls: type[Any], data: dict[str, Any]) -> Any:
     for name in needed:
         if name not in made:
             raise Inexact(name)
-    return cls(**made)
+    try:
+        return cls(**made)
+    except ValueError as error:  # pydantic finds it, too, and knows where it stands
+        raise Inexact(cls) from error
 
 
 def field_names(cls: type[Any]) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from hostctl_host.contract.document import Resource
+from hostctl_host.contract.fields import FieldError, check_name
 from hostctl_host.contract.spec import encode
 
 from ..playbook.errors import Collector, did_you_mean
@@ -50,6 +51,13 @@ class Service:
         }
         container_name = data.pop("container_name", "")
         deploy = read_deploy(data.pop("deploy", None), place.key(raw, "deploy"), raw, errors)
+        if container_name:
+            try:
+                check_name(str(container_name))
+            except FieldError as error:
+                where = place.walk(raw, ["container_name"])
+                errors.add(f"cannot use container_name: {error}", where=where, ref="wrong-type")
+                return None
         if "build" in data:
             return None  # reported as not supported yet already
         data.update(name=key, service=key)

@@ -85,8 +85,6 @@ def validate(
         return build(cls, data)
     except Inexact:
         pass
-    except FieldError as error:
-        del error  # pydantic finds this one and the others
     what = label or kind
     names = field_names(cls)
     unknown = [key for key in data if key not in names]
@@ -140,7 +138,7 @@ def _report(
         loc += cause.path
     name = kind == "unexpected_keyword_argument"
     where = place.walk(raw, loc, name=name)
-    path = _dotted(loc)
+    path = _dotted(loc) or what
     shown = _shown(error.get("input"))
     if kind == "unexpected_keyword_argument":
         known = _siblings(cls, loc)

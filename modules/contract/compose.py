@@ -10,7 +10,7 @@ import os
 import re
 from typing import Any
 
-from .fields import FieldError, Short
+from .fields import FieldError, Short, parse_size
 
 _PORT = re.compile(
     r"(?:(?:\[(?P<ip6>[0-9a-fA-F:.]+)\]|(?P<ip4>\d+\.\d+\.\d+\.\d+)):)?"
@@ -220,7 +220,7 @@ def _long_mount(item: dict[str, Any], index: int) -> dict[str, Any]:
             for name, part in value.items():
                 if name not in ("size", "mode"):
                     raise FieldError(f"{name!r} is no key of tmpfs; size or mode", index, key, name)
-                out[f"tmpfs_{name}"] = _mode(part, index) if name == "mode" else part
+                out[f"tmpfs_{name}"] = _mode(part, index) if name == "mode" else _size(part, index)
             continue
         out[key] = value
     kind = out.get("type", "volume")
@@ -231,6 +231,13 @@ def _long_mount(item: dict[str, Any], index: int) -> dict[str, Any]:
     if not str(out.get("target", "/")).startswith("/"):
         raise FieldError("the path in the container must start with /", index, "target")
     return out
+
+
+def _size(value: Any, index: int) -> Any:
+    try:
+        return parse_size(value)
+    except ValueError as error:
+        raise FieldError(str(error), index, "tmpfs", "size") from error
 
 
 def _mode(value: Any, index: int) -> Any:

@@ -33,6 +33,34 @@ class Short:
         return core_schema.no_info_before_validator_function(self.parse, handler(source))
 
 
+_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}")
+_ACCOUNT = re.compile(r"[a-zA-Z0-9_][^\s:,/\x00-\x1f\x7f]*")
+
+
+def check_name(name: str, *path: str | int) -> None:
+    """Refuse names of containers, networks and volumes that could not be a folder of their own.
+
+    Raises:
+        FieldError: the name is no single, plain part of a path.
+    """
+    if not _NAME.fullmatch(name):
+        raise FieldError(
+            f"{name!r} is no name; write letters, digits, dots, dashes and underscores,"
+            " a letter or a digit first, at most 128",
+            *path,
+        )
+
+
+def check_account(name: str, *path: str | int) -> None:
+    """Refuse names of users and groups that would be a path, an option, or two fields.
+
+    Raises:
+        FieldError: the name cannot stand in /etc/passwd or be a folder in /home.
+    """
+    if not _ACCOUNT.fullmatch(name):
+        raise FieldError(f"{name!r} is no name of an account", *path)
+
+
 _UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
 

@@ -186,7 +186,12 @@ def _source(mount: Mount, spec: Spec, host: Host) -> str:
         return path
     key = hashlib.sha256(mount.target.encode()).hexdigest()[:16]
     path = os.path.join(host.paths.container(spec.name), KEPT, key)
-    os.makedirs(path, 0o755, exist_ok=True)
+    try:
+        os.mkdir(path)
+    except FileExistsError:
+        return path
+    # As Docker makes it, whatever the umask of this process: a program need not run as root.
+    os.chmod(path, 0o755)
     return path
 
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 import fcntl
 import os
 import select
-from collections.abc import Sequence
-from typing import NoReturn
 
 from . import (
     cgroup,
@@ -28,6 +26,11 @@ from . import (
 from . import syscalls as sys
 from .config import INIT, Config, annotation, refuse
 from .handshake import Handshake, describe, revive
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import NoReturn
 
 _READY, _MOVED, _ATTACHED, _SOCKETS, _START = "ready", "moved", "attached", "sockets", "start"
 
@@ -209,6 +212,7 @@ def _enter(
     sysctls.enter(plan.sysctls)
     # Masks and read-only paths come last: nothing may be mounted over them.
     masks.enter(plan.masks)
+    devices.enter_stdio()
     # The working directory may have to be made, so the root becomes read-only after that.
     process.enter_cwd(plan.process, handshake.fileno())
     rootfs.enter_readonly(plan.rootfs)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import Any
 
 from . import mounts
 from .config import Config, RuntimeFailure
 from .mount_options import Mount
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 LINKS = (
     ("/proc/kcore", "/dev/core"),
@@ -52,6 +55,34 @@ def prepare(config: Config, parsed: list[Mount]) -> list[Device]:
     for entry in (config.get("linux") or {}).get("devices") or ():
         found[entry["path"]] = _device(entry)
     return list(found.values())
+
+
+def open_null(flags: int) -> int:
+    """Child, inside its root: the container's own /dev/null, which an image or a volume may have replaced."""
+    null = os.open("/dev/null", flags | os.O_NOFOLLOW | os.O_CLOEXEC)
+    if not _is_null(null):
+        os.close(null)
+        raise RuntimeFailure(
+            "cannot use the container's /dev/null: it is not the device", ref="bad-null"
+        )
+    return null
+
+
+def enter_stdio() -> None:
+    """Child, inside its root: where stdio is the host's /dev/null, the container's takes its place.
+
+    Through /proc/self/fd, root in the container could change the mode of the host's for everybody.
+    """
+    for fd in (0, 1, 2):
+        if _is_null(fd):
+            null = open_null(os.O_RDWR)
+            os.dup2(null, fd)
+            os.close(null)
+
+
+def _is_null(fd: int) -> bool:
+    status = os.fstat(fd)
+    return stat.S_ISCHR(status.st_mode) and status.st_rdev == os.makedev(1, 3)
 
 
 def _device(entry: dict[str, Any]) -> Device:

@@ -86,6 +86,9 @@ def test_no_ports(text: str) -> None:
         ("volumes", [{"type": "tmpfs", "target": "/t", "tmpfs": {"size": 64, "mode": "0700"}}], [
             {"target": "/t", "type": "tmpfs", "tmpfs_size": 64, "tmpfs_mode": 0o700},
         ]),
+        ("volumes", [{"type": "tmpfs", "target": "/t", "tmpfs": {"size": "1m"}}], [
+            {"target": "/t", "type": "tmpfs", "tmpfs_size": 1 << 20},
+        ]),
         ("networks", {"a": None, "b": {"aliases": ["x"], "ipv4_address": "10.0.0.3"}}, [
             {"network": "a"},
             {"network": "b", "aliases": ["x"], "ipv4_address": "10.0.0.3"},

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hostctl_host import container
-from hostctl_host.container import Attachment, Observed, Port, Spec
+from hostctl_host.container import Attachment, Mount, Observed, Port, Spec
 from hostctl_host.contract.change import UNKNOWN, Action, Reason
 from hostctl_host.contract.spec import encode
+from hostctl_host.runtime import assemble
+
+from .machine import make_host
 
 BASE = Spec(
     "shop-web-1",
@@ -81,3 +86,14 @@ def test_a_job_that_is_done_stays_done() -> None:
 def test_a_dead_monitor_is_replaced_while_the_container_runs() -> None:
     (found,) = container.diff(BASE, running(watched=False))
     assert (found.field, found.action) == ("monitor", Action.UPDATE)
+
+
+def test_an_anonymous_volume_is_open_to_every_user(tmp_path: Path) -> None:
+    host, _ = make_host(str(tmp_path))
+    os.makedirs(os.path.join(host.paths.container("shop-web-1"), assemble.KEPT))
+    before = os.umask(0o077)
+    try:
+        folder = assemble._source(Mount("/data"), BASE, host)
+    finally:
+        os.umask(before)
+    assert os.stat(folder).st_mode & 0o777 == 0o755

@@ -45,6 +45,16 @@ def test_rights(workshop: Workshop) -> None:
     assert os.listdir(f"/proc/{pid}/fd") == ["0", "1", "2"]
 
 
+@pytest.mark.parametrize("init", [False, True])
+def test_its_null_is_not_the_hosts(workshop: Workshop, init: bool) -> None:
+    ended, output = workshop.run(
+        "a", "stat", "-L", "-c", "%d", "/proc/self/fd/0", "/dev/null", init=init
+    )
+    assert ended.exit_code == 0
+    mine, containers = map(int, output.split())
+    assert mine == containers != os.stat("/dev/null").st_dev
+
+
 def test_no_new_privileges_and_dropped_capabilities(workshop: Workshop) -> None:
     def change(config: dict[str, Any]) -> None:
         config["process"]["noNewPrivileges"] = True
