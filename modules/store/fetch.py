@@ -180,7 +180,9 @@ def _fetch_all(
         for blob, diff in layers:
             _fetch_layer(store, source, blob, diff, what, meter.add)
         return
-    from concurrent.futures import ThreadPoolExecutor
+    from concurrent.futures.thread import (
+        ThreadPoolExecutor,
+    )  # the package imports it lazily, and 3.9 not safely between threads
 
     # The largest first, so that the last one to end is not the longest.
     ordered = sorted(layers, key=lambda layer: -layer[0].size)
