@@ -180,9 +180,8 @@ def _fetch_all(
         for blob, diff in layers:
             _fetch_layer(store, source, blob, diff, what, meter.add)
         return
-    from concurrent.futures.thread import (
-        ThreadPoolExecutor,
-    )  # the package imports it lazily, and 3.9 not safely between threads
+    # Not from the package itself: its lazy attribute is not safe between threads in 3.9.
+    from concurrent.futures.thread import ThreadPoolExecutor
 
     # The largest first, so that the last one to end is not the longest.
     ordered = sorted(layers, key=lambda layer: -layer[0].size)
