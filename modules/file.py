@@ -9,8 +9,10 @@ from typing import Annotated, Literal
 from .agent.entries import Entry, attributes, place, read_entry, remove, set_attributes
 from .agent.host import Host
 from .contract.change import Action, Change, Reason
-from .contract.errors import CannotApply
+from .contract.errors import CannotApply, CannotObserve
 from .contract.filesystem import MODE, PATH
+
+_NAMES = {"touch": "file", "hard": "hard link"}
 
 
 @dataclass(frozen=True)
@@ -45,10 +47,31 @@ def content(spec: Spec) -> tuple[str, ...]:
 
 def observe(spec: Spec, host: Host) -> Observed:
     entry = read_entry(spec.path, content=bool(spec.content))
+    _check(spec, entry)
     linked = False
     if spec.state == "hard" and entry is not None:
         linked = os.path.exists(spec.src) and os.path.samefile(spec.src, spec.path)
     return Observed(entry, linked)
+
+
+def _check(spec: Spec, entry: Entry | None) -> None:
+    """Refuse, in a plan as in apply, what would take something else away, or has nothing to act on."""
+    if entry is None:
+        if spec.state == "file":
+            raise CannotObserve(
+                f"cannot set attributes of {spec.path}: it does not exist",
+                hint="use `state: touch` to make it, or `copy` to give it content",
+            )
+        return
+    wanted = {"touch": "file", "hard": "file"}.get(spec.state, spec.state)
+    if spec.state == "absent" or spec.content or entry.type == wanted:
+        return
+    # A link or a file is made under another name and renamed over what lies there.
+    if entry.type == "directory" or spec.state not in ("link", "hard"):
+        raise CannotObserve(
+            f"cannot make {spec.path} a {_NAMES.get(spec.state, spec.state)}: a {entry.type} lies there",
+            hint="remove it first, with `state: absent`",
+        )
 
 
 def diff(spec: Spec, observed: Observed) -> list[Change]:
@@ -87,20 +110,10 @@ def apply(spec: Spec, observed: Observed, changes: list[Change], host: Host) -> 
         place(spec.path, host.blob(spec.content), None, spec.owner, spec.group, spec.mode)
     elif entry is None:
         _make(spec)
-    elif entry.type not in ("file" if spec.state == "touch" else spec.state,):
-        raise CannotApply(
-            f"cannot make {spec.path} a {spec.state}: a {entry.type} lies there",
-            hint="remove it first, with `state: absent`",
-        )
     set_attributes(spec.path, spec.owner, spec.group, spec.mode)
 
 
 def _make(spec: Spec) -> None:
-    if spec.state == "file":
-        raise CannotApply(
-            f"cannot set attributes of {spec.path}: it does not exist",
-            hint="use `state: touch` to make it, or `copy` to give it content",
-        )
     if spec.state == "directory":
         os.makedirs(spec.path, 0o755, exist_ok=True)
     else:

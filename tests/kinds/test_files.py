@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from hostctl_host import copy, directory, file
 from hostctl_host.contract.change import Action, Reason
-from hostctl_host.contract.errors import CannotApply
+from hostctl_host.contract.errors import CannotApply, CannotObserve
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -109,6 +109,28 @@ def test_file_states(tmp_path: Path, state: str, check: object) -> None:
     assert check(tmp_path / "x")  # type: ignore[operator]
     converge(file, back, host)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("state", "there", "refused"),
+    [
+        ("file", "nothing", "it does not exist"),
+        ("file", "link", "a link lies there"),
+        ("touch", "link", "a link lies there"),
+        ("directory", "file", "a file lies there"),
+        ("link", "directory", "a directory lies there"),
+        ("hard", "directory", "a directory lies there"),
+    ],
+)
+def test_what_apply_refuses_is_refused_by_plan(
+    tmp_path: Path, state: str, there: str, refused: str
+) -> None:
+    path = tmp_path / "x"
+    {"nothing": lambda: None, "link": lambda: path.symlink_to("y"), "file": path.touch,
+     "directory": path.mkdir}[there]()  # fmt: skip
+    host, _ = make_host()
+    with pytest.raises(CannotObserve, match=refused):
+        file.observe(file.Spec(str(path), state, src=str(tmp_path)), host)  # type: ignore[arg-type]
 
 
 def test_file_absent_removes_and_undo_brings_content_back(tmp_path: Path) -> None:
