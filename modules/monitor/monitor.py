@@ -28,9 +28,7 @@ def watch(acts: Acts, listener: int, waiting: int) -> None:
     Flat, and without the objects that work needs until there is any: many containers hardly ever say
     anything, and their monitors are to cost little.
     """
-    comm = os.open("/proc/self/comm", os.O_WRONLY)
-    os.write(comm, b"hostctl-monitor")
-    os.close(comm)
+    rename(b"hostctl-monitor")
     word, fds = apart.run(acts.begin, listener, waiting)
     if not fds:
         return
@@ -41,6 +39,13 @@ def watch(acts: Acts, listener: int, waiting: int) -> None:
         poll.register(fd, 1)
     poll.poll()
     Monitor(acts, word, fds).run()
+
+
+def rename(name: bytes) -> None:
+    """As `ps` shows it; without ctypes, whose every call touches memory."""
+    comm = os.open("/proc/self/comm", os.O_WRONLY)
+    os.write(comm, name)
+    os.close(comm)
 
 
 class Monitor:
@@ -58,14 +63,6 @@ class Monitor:
         self._start_at = 0.0
         self._wake, self._waker = os.pipe()
         self._resolver_at = self._restored = 0.0
-
-    def rehearse(self) -> None:
-        """A wait that ends at once, for the zygote."""
-        self._stdout = self._stderr = self._listener = self._wake
-        self._start_at = time.monotonic()
-        self._ready()
-        os.close(self._wake)
-        os.close(self._waker)
 
     def run(self) -> None:
         while True:

@@ -91,12 +91,20 @@ def begin(listener: int, waiting: int) -> Answer:
     except OSError:
         return END
     finally:
-        os.write(waiting, b"n")  # the zygote's next one waits from now on
-    os.close(waiting)
+        _call_next(waiting)
     os.close(listener)
     client = control.Peer(socket.socket(fileno=peer))
     line = client.line()
     return _begin(line, client) if line else END
+
+
+def _call_next(waiting: int) -> None:
+    """The zygote's next one waits from now on. A zygote that was killed has none."""
+    try:
+        os.write(waiting, b"n")
+    except BrokenPipeError:
+        pass
+    os.close(waiting)
 
 
 @_told

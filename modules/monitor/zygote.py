@@ -15,8 +15,7 @@ import signal
 
 from ..runtime import cgroup, syscalls
 from . import apart, control, steps
-from .log import Log
-from .monitor import Monitor, watch
+from .monitor import rename, watch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
 
 BACKLOG = 1024
 _LEAVE = b"x"
+_REHEARSALS = 2
 # Beneath Python's wrapper, which looks for enumerations and touches 150 kB for it.
 _SIGNAL = getattr(signal.signal, "__wrapped__", signal.signal)
 _CHECK_MILLISECONDS = 10_000
@@ -46,7 +46,6 @@ def main(run_dir: str, path: str) -> None:
     The agent waits for the end of this process: when it has ended with 0, the socket listens.
     """
     _settle()
-    _rehearse()
     folder, name = os.path.split(path)
     bound = control.listen(folder, name)
     bound.listen(BACKLOG)
@@ -54,31 +53,44 @@ def main(run_dir: str, path: str) -> None:
     if os.fork():
         os._exit(0)
     _move(run_dir)
-    syscalls.set_process_name("hostctl-zygote")
     # Orphans of monitors come here; the kernel reaps them, and monitors: their end concerns nobody.
     syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    own = os.stat(path)
     gc.collect()
-    gc.freeze()
     gc.disable()
     syscalls.malloc_trim()
-    _serve(listener, run_dir, path)
+    for _ in range(_REHEARSALS):
+        _rehearse()
+    rename(b"hostctl-zygote")
+    _SIGNAL(17, 1)  # SIGCHLD, SIG_IGN
+    gc.freeze()
+    _serve(listener, run_dir, path, own)
+
+
+class _Rehearsal:
+    """A container without a process: it said something, and has ended."""
+
+    def __init__(self) -> None:
+        self.pipes = [os.pipe() for _ in range(4)]  # stdout, stderr, listener, pidfd
+        for reading, _ in self.pipes:
+            os.set_blocking(reading, False)
+        os.write(self.pipes[0][1], b"a line\nand a half")
+        os.write(self.pipes[3][1], b"the end")
+
+    def begin(self, lock: int, _waiting: int) -> apart.Answer:
+        return b"run 0 4096 1 adopt\0-\0/dev/null\0-", [lock, *(pair[0] for pair in self.pipes)]
+
+    def ended(self, _line: bytes, _status: int) -> apart.Answer:
+        return steps.END
 
 
 def _rehearse() -> None:
-    """Do once what monitors do: what Python makes at the first call is then made, and shared."""
-    null = os.open(os.devnull, os.O_RDWR)
-    log = Log("/", 1 << 20, 2)
-    log.attach(null)
-    log.feed("stdout", b"a line\nand a half")
-    log.close()
-    apart.run(_nothing)
-    os.close(os.open("/proc/self/comm", os.O_WRONLY))
-    Monitor(steps, b"run 0 0 0 rehearsal", [-1] * 5).rehearse()
-
-
-def _nothing() -> apart.Answer:
-    return steps.END
+    """Live once as a monitor: what Python makes at the first call is then made, and shared."""
+    acts = _Rehearsal()
+    watch(acts, *os.pipe())  # type: ignore[arg-type]  # no client comes, no restart follows
+    for pair in acts.pipes:
+        os.close(pair[0])
+        os.close(pair[1])
 
 
 def _settle() -> None:
@@ -120,14 +132,14 @@ def _move(run_dir: str) -> None:
         home.join(os.getpid())
 
 
-def _serve(listener: int, run_dir: str, path: str) -> NoReturn:
+def _serve(listener: int, run_dir: str, path: str, own: os.stat_result) -> NoReturn:
     """Keep one process waiting for a client. All else is for children: what the zygote itself touches
     between two forks is no longer shared with the older monitors."""
-    own = os.stat(path)
     word = b""
     while word != _LEAVE:
         reading, writing = os.pipe()
         if os.fork() == 0:
+            os.close(reading)
             try:
                 _wait(listener, run_dir, path, own, writing)
             finally:
