@@ -89,6 +89,31 @@ class Cgroup:
         for folder in self.folders():
             write(os.path.join(folder, "cgroup.procs"), str(pid))
 
+    def open(self) -> int:
+        """A descriptor of the folder in version 2, for a process that is to be born there; -1 without."""
+        if not self.hierarchies.v2:
+            return -1
+        folder = os.path.join(self.hierarchies.v2, self.path)
+        return os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def enter(self) -> None:
+        """Move this process in, which has one thread, unless it was born there.
+
+        On version 1 a thread that moves itself needs no lock against forks elsewhere; where another moves
+        it, and on version 2, the kernel waits for a grace period of up to 13 ms.
+        """
+        for root in dict.fromkeys(self.hierarchies.v1.values()):
+            write(os.path.join(root, self.path, "tasks"), "0")
+        if self.hierarchies.v2:
+            with open("/proc/self/cgroup", encoding="utf-8") as stream:
+                born = any(
+                    line.rstrip().endswith("/" + self.path)
+                    for line in stream
+                    if line.startswith("0::")
+                )
+            if not born:
+                write(os.path.join(self.hierarchies.v2, self.path, "cgroup.procs"), "0")
+
     def processes(self) -> set[int]:
         """Pids in the cgroup and below, from the hierarchy that holds them all."""
         found: set[int] = set()

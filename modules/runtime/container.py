@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import NoReturn
 
-_READY, _MOVED, _ATTACHED, _SOCKETS, _START = "ready", "moved", "attached", "sockets", "start"
+_READY, _ATTACHED, _SOCKETS, _START = "ready", "attached", "sockets", "start"
 
 
 class Network:
@@ -127,14 +127,16 @@ def create(
     pid = 0
     try:
         # One clone into all namespaces at once: half the time of unshare and a second fork.
-        pid = namespaces.clone(plan.namespaces, sibling=sibling)
+        home = made.open()
+        try:
+            pid = namespaces.clone(plan.namespaces, sibling=sibling, cgroup=home)
+        finally:
+            if home >= 0:
+                os.close(home)
         if pid == 0:
             _first_process(plan, stdio, links, made, handshake)
         handshake.parent()
         container = Container(pid, made, handshake)
-        # While the child mounts: its limits hold before any program of the image runs.
-        made.join(pid)
-        handshake.send(_MOVED)
         links.attach(pid)
         handshake.send(_ATTACHED)
         container.sockets = handshake.expect(_SOCKETS)
@@ -198,7 +200,7 @@ def _enter(
     # A new volume takes the image's content before it is mounted over it.
     volumes.enter(plan.volumes, plan.rootfs.path)
     # The cgroup namespace takes the cgroup of this moment as its root, and cgroup mounts show it.
-    handshake.expect(_MOVED)
+    made.enter()
     namespaces.enter_cgroup(plan.namespaces)
     mounts.enter(plan.mounts, plan.rootfs.path, made, plan.namespaces)
     # Nodes and links go upon the mounts (a tmpfs at /dev), below a root that is still writable.

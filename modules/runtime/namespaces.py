@@ -69,9 +69,10 @@ def prepare(config: Config) -> Namespaces:
     return Namespaces(frozenset(new), joined)
 
 
-def clone(namespaces: Namespaces, *, sibling: bool = False) -> int:
+def clone(namespaces: Namespaces, *, sibling: bool = False, cgroup: int = -1) -> int:
     """Fork into the new namespaces: the child's pid, or 0 in the child.
 
+    With `cgroup`, the descriptor of one of version 2, the child is born there if the kernel can do that.
     With `sibling` the caller's own parent becomes the parent, and has to reap it.
 
     The cgroup namespace is not among them: its root is the cgroup in which it is made, so the child
@@ -83,12 +84,12 @@ def clone(namespaces: Namespaces, *, sibling: bool = False) -> int:
         flags |= KINDS[kind][0]
     pid_namespace = namespaces.joined.get("pid")
     if pid_namespace is None:
-        return syscalls.clone(flags)
+        return syscalls.clone(flags, cgroup)
     own = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
     try:
         syscalls.setns(pid_namespace, syscalls.CLONE_NEWPID)
         try:
-            return syscalls.clone(flags)
+            return syscalls.clone(flags, cgroup)
         finally:
             syscalls.setns(own, syscalls.CLONE_NEWPID)
     finally:
