@@ -4,18 +4,33 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterable
 from typing import Any
 
 
-def write_atomic(path: str, data: bytes, mode: int = 0o600, uid: int = -1, gid: int = -1) -> None:
+def write_atomic(
+    path: str,
+    data: bytes,
+    mode: int = 0o600,
+    uid: int = -1,
+    gid: int = -1,
+    *,
+    sync: bool = True,
+    sweep: bool = True,
+) -> None:
     """Replace `path` so that a reader or a crash sees the old or the new bytes, never less.
 
     Owner and mode are set before the name appears. Raises OSError; the temp file is removed then, and
     so is one that a killed writer of the same file left.
+
+    Args:
+        sync: False where a power cut may bring the old bytes back; a later synced write beside it decides.
+        sweep: False in a folder that is known to be fresh.
     """
     folder, name = os.path.split(path)
     prefix = f".{name[:200]}.hostctl-"
-    _sweep(folder, prefix)
+    if sweep:
+        _sweep(folder, prefix)
     temp = os.path.join(folder, f"{prefix}{os.getpid()}-{os.urandom(4).hex()}")
     fd = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
@@ -25,7 +40,8 @@ def write_atomic(path: str, data: bytes, mode: int = 0o600, uid: int = -1, gid: 
                 os.fchown(stream.fileno(), uid, gid)
             os.fchmod(stream.fileno(), mode)
             stream.flush()
-            os.fsync(stream.fileno())
+            if sync:
+                os.fsync(stream.fileno())
         os.rename(temp, path)
     except BaseException:
         if os.path.lexists(temp):
@@ -58,9 +74,24 @@ def private_folder(path: str) -> None:
         pass
 
 
-def write_json(path: str, value: Any, mode: int = 0o600) -> None:
-    """`write_atomic` of a JSON value, keys sorted."""
-    write_atomic(path, json.dumps(value, sort_keys=True).encode() + b"\n", mode)
+def to_json(value: Any) -> bytes:
+    """A JSON value as a file holds it: keys sorted, one line."""
+    return json.dumps(value, sort_keys=True).encode() + b"\n"
+
+
+def write_json(path: str, value: Any, mode: int = 0o600, *, sync: bool = True) -> None:
+    """`write_atomic` of a JSON value."""
+    write_atomic(path, to_json(value), mode, sync=sync)
+
+
+def sync_together(paths: Iterable[str]) -> None:
+    """fsync files that were written without: the first carries the others to the disk with it."""
+    for path in paths:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
 
 
 def read_json(path: str) -> Any:

@@ -157,7 +157,8 @@ def allocate(paths: Paths, network: str, container: str, wanted: str = "") -> st
                 )
             address = str(found)
         taken[container] = address
-        write_json(record_path(paths, network), record)
+        # The container's own record, synced after this one, takes it to the disk with it.
+        write_json(record_path(paths, network), record, sync=False)
         return address
 
 

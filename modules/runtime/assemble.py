@@ -10,7 +10,7 @@ import hashlib
 import os
 from typing import Any
 
-from ..agent.files import read_json, write_atomic, write_json
+from ..agent.files import read_json, sync_together, to_json, write_atomic, write_json
 from ..agent.host import Host, Paths
 from ..container import Mount, Spec
 from ..contract.errors import CannotApply
@@ -42,8 +42,7 @@ def assemble(
         os.makedirs(os.path.join(folder, part), 0o700, exist_ok=True)
     os.chmod(os.path.join(folder, "upper"), 0o755)
     network = _network(spec, host)
-    write_json(os.path.join(folder, "network.json"), network)
-    _etc_files(spec, folder, network)
+    files = {**_etc_files(spec, network), "network.json": (to_json(network), 0o600)}
     config = make_config(
         spec,
         image,
@@ -52,8 +51,11 @@ def assemble(
         links_dir=os.path.join(host.paths.data, "store", "l"),
         volumes={m.target: _source(m, spec, host) for m in spec.volumes if m.type != "tmpfs"},
     )
-    write_json(os.path.join(folder, "bundle", "config.json"), config)
-    write_settings(spec, host.paths, image)
+    files["bundle/config.json"] = (to_json(config), 0o600)
+    files["monitor.json"] = (to_json(_settings(spec, _stop_signal(image))), 0o600)
+    for name, (data, mode) in files.items():
+        write_atomic(os.path.join(folder, name), data, mode, sync=False, sweep=False)
+    sync_together(os.path.join(folder, name) for name in files)
     record(spec, host, image_id)
 
 
@@ -68,22 +70,26 @@ def record(spec: Spec, host: Host, image_id: str) -> None:
     write_json(os.path.join(host.paths.container(spec.name), "spec.json"), value)
 
 
-def write_settings(spec: Spec, paths: Paths, image: dict[str, Any] | None = None) -> None:
-    """Write `monitor.json`: restart policy, how to stop, how to log."""
-    folder = paths.container(spec.name)
-    before = read_json(os.path.join(folder, "monitor.json")) or {}
-    from_image = (
-        ((image or {}).get("config") or {}).get("StopSignal") if image is not None else None
-    )
-    from_image = from_image or before.get("image_stop_signal") or "SIGTERM"
-    settings = {
+def write_settings(spec: Spec, paths: Paths) -> None:
+    """Write `monitor.json` of a container that exists anew; the image's stop signal stays."""
+    path = os.path.join(paths.container(spec.name), "monitor.json")
+    before = read_json(path) or {}
+    write_json(path, _settings(spec, before.get("image_stop_signal") or "SIGTERM"))
+
+
+def _stop_signal(image: dict[str, Any]) -> str:
+    return (image.get("config") or {}).get("StopSignal") or "SIGTERM"
+
+
+def _settings(spec: Spec, image_stop_signal: str) -> dict[str, Any]:
+    """The monitor's settings: restart policy, how to stop, how to log."""
+    return {
         "restart": spec.restart,
-        "stop_signal": signal_number(spec.stop_signal or from_image),
-        "image_stop_signal": from_image,
+        "stop_signal": signal_number(spec.stop_signal or image_stop_signal),
+        "image_stop_signal": image_stop_signal,
         "stop_grace_period": spec.stop_grace_period,
         "log": {"max_size": 10 << 20, "max_file": 3},
     }
-    write_json(os.path.join(folder, "monitor.json"), settings)
 
 
 def _network(spec: Spec, host: Host) -> dict[str, Any]:
@@ -145,8 +151,8 @@ def _ports(spec: Spec, host: Host, endpoints: list[dict[str, Any]]) -> list[dict
     return [{**item, "address": address} for item in chosen]
 
 
-def _etc_files(spec: Spec, folder: str, network: dict[str, Any]) -> None:
-    """The files that are bound over /etc: hosts (own and `extra_hosts` names), resolv.conf, hostname."""
+def _etc_files(spec: Spec, network: dict[str, Any]) -> dict[str, tuple[bytes, int]]:
+    """Name -> (content, mode) of what is bound over /etc; hosts has the own and the `extra_hosts` names."""
     hostname = network["hostname"]
     lines = ["127.0.0.1\tlocalhost", "::1\tlocalhost ip6-localhost ip6-loopback"]
     gateway = ""
@@ -158,8 +164,6 @@ def _etc_files(spec: Spec, folder: str, network: dict[str, Any]) -> None:
     for item in spec.extra_hosts:
         name, _, address = item.replace("=", ":", 1).partition(":")
         lines.append(f"{gateway if address == 'host-gateway' else address.strip('[]')}\t{name}")
-    write_atomic(os.path.join(folder, "hosts"), ("\n".join(lines) + "\n").encode(), 0o644)
-    write_atomic(os.path.join(folder, "hostname"), f"{hostname}\n".encode(), 0o644)
     resolver = b"nameserver 127.0.0.11\noptions ndots:0\n"
     if not network["dns"]:
         try:
@@ -167,7 +171,11 @@ def _etc_files(spec: Spec, folder: str, network: dict[str, Any]) -> None:
                 resolver = stream.read(65536)
         except OSError:
             resolver = b""
-    write_atomic(os.path.join(folder, "resolv.conf"), resolver, 0o644)
+    return {
+        "hosts": (("\n".join(lines) + "\n").encode(), 0o644),
+        "hostname": (f"{hostname}\n".encode(), 0o644),
+        "resolv.conf": (resolver, 0o644),
+    }
 
 
 def _source(mount: Mount, spec: Spec, host: Host) -> str:
