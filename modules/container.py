@@ -7,6 +7,7 @@ short forms parsed, `deploy` folded into the plain limits.
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 
@@ -30,8 +31,10 @@ from .contract.compose import (
     VOLUMES,
 )
 from .contract.errors import CannotApply
-from .contract.fields import DURATION, SIZE, check_name
+from .contract.fields import DURATION, SIZE, FieldError, check_name
 from .contract.spec import encode
+
+_HOSTNAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,62}")
 
 
 @dataclass(frozen=True)
@@ -120,6 +123,11 @@ class Spec:
     def __post_init__(self) -> None:
         """Raise FieldError (the controller adds file and line): names become folders of the host."""
         check_name(self.name, "name")
+        if self.hostname and not _HOSTNAME.fullmatch(self.hostname):
+            raise FieldError(
+                f"{self.hostname!r} is no name of a host; letters, digits, dots and dashes, at most 63",
+                "hostname",
+            )
         for index, mount in enumerate(self.volumes):
             if mount.type == "volume" and mount.source:
                 check_name(mount.source, "volumes", index)
@@ -130,6 +138,7 @@ class Spec:
 IN_PLACE = frozenset(
     ("restart", "stop_signal", "stop_grace_period", "mem_limit", "cpus", "pids_limit", "labels")
 )
+_LIMITS = frozenset(("mem_limit", "cpus", "pids_limit"))
 NOT_COMPARED = frozenset(("name", "depends_on", "deploy", "state", "image"))
 HALF_MADE = "half made"
 MAPS = frozenset(("environment", "labels", "ulimits"))
@@ -298,7 +307,9 @@ def apply(
         return {"container": spec.name}
     fields = {change.field for change in changes}
     if observed is not None and fields - {"state", "monitor"}:
-        lifecycle.update(spec, observed.image_id, fields, host)
+        # Without a running program there is no cgroup: its limits come with the next start.
+        kept = fields if observed.status == "running" else fields - _LIMITS
+        lifecycle.update(spec, observed.image_id, kept, host)
     if "monitor" in fields:
         client.adopt(host.paths, spec.name)
     elif "state" in fields and spec.state == "stopped":

@@ -15,7 +15,7 @@ from ..agent.host import Host, Paths
 from ..container import Mount, Spec
 from ..contract.errors import CannotApply
 from ..contract.spec import encode
-from .bundle import make_config, signal_number
+from .bundle import host_name, make_config, signal_number
 
 SCHEMA = 1
 KEPT = "anonymous"
@@ -97,7 +97,7 @@ def _network(spec: Spec, host: Host) -> dict[str, Any]:
     mode = spec.network_mode or ("bridge" if spec.networks else "none")
     network: dict[str, Any] = {
         "mode": mode,
-        "hostname": spec.hostname or spec.name,
+        "hostname": host_name(spec),
         "endpoints": [],
         "ports": [],
         "dns": mode == "bridge",

@@ -81,6 +81,11 @@ MASKED_PATHS = (
 READONLY_PATHS = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 
 
+def host_name(spec: Spec) -> str:
+    """As declared, else the container's name, as much of it as a host's name can be."""
+    return spec.hostname or spec.name[:63].rstrip("-_.")
+
+
 def make_config(
     spec: Spec,
     image: dict[str, Any],
@@ -106,7 +111,7 @@ def make_config(
     capabilities = _capabilities(spec)
     return {
         "ociVersion": OCI_VERSION,
-        "hostname": spec.hostname or spec.name,
+        "hostname": host_name(spec),
         "root": {"path": "rootfs", "readonly": spec.read_only},
         "annotations": {
             "hostctl.overlay": json.dumps(
@@ -165,7 +170,7 @@ def _environment(spec: Spec, defaults: dict[str, Any]) -> list[str]:
     values = dict(
         item.split("=", 1) for item in (DEFAULT_PATH, *(defaults.get("Env") or ())) if "=" in item
     )
-    values["HOSTNAME"] = spec.hostname or spec.name
+    values["HOSTNAME"] = host_name(spec)
     values.update(spec.environment)
     return [f"{name}={value}" for name, value in values.items()]
 

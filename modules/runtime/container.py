@@ -143,6 +143,8 @@ def create(
         handshake.expect(_READY)
         return container
     except BaseException as error:
+        # A child that has failed makes this side fail too, with less to say.
+        reason = handshake.reason() if pid and isinstance(error, OSError) else None
         handshake.close()
         if pid:
             pidfd = sys.pidfd_open(pid)
@@ -152,7 +154,7 @@ def create(
                 os.waitpid(pid, 0)
         cgroup.release(made)
         if isinstance(error, OSError):
-            raise revive(describe(error)) from error
+            raise reason or revive(describe(error)) from error
         raise
     finally:
         namespaces.release(plan.namespaces)

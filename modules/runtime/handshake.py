@@ -68,6 +68,24 @@ class Handshake:
         if message is not None:
             _fail(message)
 
+    def reason(self) -> RuntimeFailure | None:
+        """What the other side failed with, where this side has just met its end; None if it said nothing."""
+        self._near.settimeout(1.0)
+        for _ in range(4):
+            try:
+                message, fds = self._receive()
+            except ConnectionError:
+                continue  # what was sent before the end is still there to be read
+            except (OSError, RuntimeFailure):
+                return None
+            for fd in fds:
+                os.close(fd)
+            if message is None:
+                return None
+            if isinstance(message.get("error"), dict):
+                return revive(message["error"])  # type: ignore[arg-type]
+        return None
+
     def send_error(self, error: BaseException) -> None:
         """Pass the failure on; never raises, because its caller is about to exit."""
         try:

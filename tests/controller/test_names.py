@@ -59,3 +59,9 @@ def test_the_controller_says_where(folder: Folder) -> None:
         assert len(mine) == 1, (line, found)
         assert "cannot use :" not in mine[0]
         assert "is no name" in mine[0] or "lowercase letters" in mine[0]
+
+
+@pytest.mark.parametrize("name", ["a\nb", "a b", "-a", "a" * 64])
+def test_a_hostname(name: str) -> None:
+    with pytest.raises(FieldError, match="no name of a host"):
+        container.Spec("a", IMAGE, hostname=name)

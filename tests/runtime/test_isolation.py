@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hostctl_host import container
+from hostctl_host.agent.host import Host
 from hostctl_host.container import Mount, Ulimit
+from hostctl_host.contract.change import Action, Change
 from hostctl_host.contract.errors import HostctlError
 from hostctl_host.monitor import client
 from hostctl_host.runtime import cgroup
@@ -198,6 +203,34 @@ def test_a_program_that_cannot_run(
     state = client.status(workshop.paths, "a")
     assert (state.status, state.exit_code) == ("exited", code)
     assert workshop.cgroups() == []
+
+
+def test_limits_of_a_container_that_has_ended_change_with_its_next_start(
+    workshop: Workshop,
+) -> None:
+    workshop.run("a", "true", restart="no")
+    host = Host(paths=workshop.paths)
+    spec = replace(container.Spec("a", "busybox", command=("true",)), mem_limit=64 << 20)
+    there = container.Observed(spec={}, image_id="i", target_id="i", status="exited", watched=True)
+    change = Change(Action.UPDATE, "mem_limit", None, 64 << 20)
+    container.apply(spec, there, [change], host)
+    config = Path(workshop.paths.container("a")) / "bundle" / "config.json"
+    assert json.loads(config.read_text())["linux"]["resources"]["memory"]["limit"] == 64 << 20
+
+
+def test_a_first_process_that_fails_says_why(workshop: Workshop) -> None:
+    def change(config: dict[str, Any]) -> None:
+        config["hostname"] = "a" * 65
+
+    workshop.make("a", "true", change=change)
+    with pytest.raises(HostctlError, match=r"(?i)file name too long|invalid argument"):
+        client.start(workshop.paths, "a")
+
+
+def test_a_long_name_is_cut_to_a_hosts_name(workshop: Workshop) -> None:
+    name = "a" * 62 + "-" + "b" * 40
+    _, output = workshop.run(name, "hostname")
+    assert output.strip() == "a" * 62
 
 
 def test_what_is_not_supported_is_refused(workshop: Workshop) -> None:
