@@ -128,11 +128,21 @@ class Spec:
                 f"{self.hostname!r} is no name of a host; letters, digits, dots and dashes, at most 63",
                 "hostname",
             )
+        self._check_limits()
         for index, mount in enumerate(self.volumes):
             if mount.type == "volume" and mount.source:
                 check_name(mount.source, "volumes", index)
         for index, attachment in enumerate(self.networks):
             check_name(attachment.network, "networks", index)
+
+    def _check_limits(self) -> None:
+        """Less than this, and the kernel refuses it or ends the first process before its program runs."""
+        if self.mem_limit and self.mem_limit < 6 << 20:
+            raise FieldError("a container needs at least 6m of memory", "mem_limit")
+        if self.cpus and self.cpus < 0.01:
+            raise FieldError("a container needs at least 0.01 of a CPU", "cpus")
+        if self.pids_limit < -1:
+            raise FieldError("write a number of processes, or -1 for no limit", "pids_limit")
 
 
 IN_PLACE = frozenset(

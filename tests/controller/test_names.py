@@ -65,3 +65,13 @@ def test_the_controller_says_where(folder: Folder) -> None:
 def test_a_hostname(name: str) -> None:
     with pytest.raises(FieldError, match="no name of a host"):
         container.Spec("a", IMAGE, hostname=name)
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [{"mem_limit": 1}, {"mem_limit": -1}, {"cpus": 0.001}, {"cpus": -1.0}, {"pids_limit": -5}],
+)
+def test_limits_that_no_program_could_run_in(limits: dict[str, Any]) -> None:
+    with pytest.raises(FieldError) as caught:
+        container.Spec("a", IMAGE, **limits)
+    assert caught.value.path == tuple(limits)

@@ -79,10 +79,10 @@ def test_capabilities(layer: Path) -> None:
 
 def test_limits(layer: Path) -> None:
     made = config(
-        layer, mem_limit=1 << 20, cpus=0.5, pids_limit=9, ulimits={"nofile": Ulimit(1, 2)}
+        layer, mem_limit=8 << 20, cpus=0.5, pids_limit=9, ulimits={"nofile": Ulimit(1, 2)}
     )
     limits = made["linux"]["resources"]
-    assert limits["memory"]["limit"] == 1 << 20
+    assert limits["memory"]["limit"] == 8 << 20
     assert limits["cpu"] == {"quota": 50_000, "period": 100_000}
     assert limits["pids"] == {"limit": 9}
     assert made["process"]["rlimits"] == [{"type": "RLIMIT_NOFILE", "soft": 1, "hard": 2}]

@@ -49,7 +49,7 @@ def test_same_spec_is_no_change() -> None:
         ({"command": ("true",)}, "command", Action.REPLACE),
         ({"ports": ()}, "ports", Action.REPLACE),
         ({"read_only": True}, "read_only", Action.REPLACE),
-        ({"mem_limit": 1 << 20}, "mem_limit", Action.UPDATE),
+        ({"mem_limit": 8 << 20}, "mem_limit", Action.UPDATE),
         ({"restart": "always"}, "restart", Action.UPDATE),
         ({"labels": {"a": "b"}}, "labels.a", Action.UPDATE),
     ],
