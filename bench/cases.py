@@ -6,6 +6,7 @@ import contextlib
 import json
 import statistics
 import sys
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,6 +15,9 @@ from typing import Any
 from . import hostctl
 from .measure import RUNS, Row, medians, pss, run, seconds
 from .peers import WORK, Target, target, tool
+
+REST = 4.0
+"""Seconds in which the kernel takes apart what the other tool has just removed."""
 
 ANSIBLE = {
     "ANSIBLE_HOST_KEY_CHECKING": "False",
@@ -65,8 +69,10 @@ def first_apply() -> Iterator[Row]:
         ours, theirs = [], []
         hostctl.apply(inventory, only_image)()
         for _ in range(RUNS):
+            time.sleep(REST)
             ours.append(seconds(hostctl.apply(inventory, book)))
             hostctl.destroy(inventory, book)
+            time.sleep(REST)
             theirs.append(seconds(lambda: _docker_run(place, 20)))
             _docker_remove(place)
         hostctl.destroy(inventory, only_image)

@@ -9,7 +9,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from .agent.entries import Entry, as_text, attributes, place, read_entry, remove, text_diff
+from .agent.entries import (
+    Entry,
+    as_text,
+    attributes,
+    place,
+    place_link,
+    read_entry,
+    remove,
+    text_diff,
+)
 from .agent.entries import set_attributes as _set_attributes
 from .agent.host import Host
 from .contract.change import Action, Change, Reason
@@ -21,7 +30,8 @@ class Spec:
     """A file's content. Exactly one of `src` (a file beside the playbook) and `content`.
 
     `digest` is set by the controller. `validate` is a command that must accept the new file (`%s`) before
-    it takes its place. `force: false` leaves an existing file alone.
+    it takes its place. `force: false` leaves an existing file alone. `link` is set by hostctl itself, to put
+    back a link that a file took the place of.
     """
 
     dest: Annotated[str, PATH]
@@ -33,6 +43,7 @@ class Spec:
     force: bool = True
     validate: str = ""
     digest: str = ""
+    link: str = ""
     state: Literal["present", "absent"] = "present"
 
 
@@ -51,7 +62,7 @@ def content(spec: Spec) -> tuple[str, ...]:
 def observe(spec: Spec, host: Host) -> Observed:
     entry = read_entry(spec.dest, content=True)
     wanted = None
-    if spec.state == "present" and (entry is None or entry.digest != spec.digest):
+    if spec.digest and (entry is None or entry.digest != spec.digest):
         data = host.blob(spec.digest)
         wanted = as_text(data) if data else None
     return Observed(entry, wanted)
@@ -61,6 +72,9 @@ def diff(spec: Spec, observed: Observed) -> list[Change]:
     entry = observed.entry
     if spec.state == "absent":
         return [Change(Action.DELETE, before=entry.type, reason=Reason.UNWANTED)] if entry else []
+    if spec.link:
+        before = entry.target if entry else None
+        return [] if before == spec.link else [Change(Action.REPLACE, "link", before, spec.link)]
     if entry is None:
         text = text_diff("", observed.wanted, spec.dest)
         made = Change(Action.CREATE, "content", after=spec.digest, reason=Reason.ABSENT, diff=text)
@@ -77,6 +91,9 @@ def diff(spec: Spec, observed: Observed) -> list[Change]:
 def apply(spec: Spec, observed: Observed, changes: list[Change], host: Host) -> None:
     if spec.state == "absent":
         remove(spec.dest)
+        return
+    if spec.link:
+        place_link(spec.dest, spec.link)
         return
     if any(change.field in ("content", "type") for change in changes):
         data = host.blob(spec.digest)
@@ -115,6 +132,8 @@ def undo(spec: Spec, observed: Observed, host: Host) -> Spec | None:
     entry = observed.entry
     if entry is None:
         return Spec(spec.dest, state="absent")
+    if entry.type == "link":
+        return Spec(spec.dest, link=entry.target)
     if entry.type != "file":
         return None
     with open(spec.dest, "rb") as stream:

@@ -9,7 +9,7 @@ import os
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
-from .agent.entries import Entry, attributes, read_entry, remove, set_attributes
+from .agent.entries import Entry, attributes, check_parents, read_entry, remove, set_attributes
 from .agent.host import Host
 from .contract.change import Action, Change, Reason
 from .contract.errors import CannotApply
@@ -52,6 +52,7 @@ def apply(spec: Spec, observed: Entry | None, changes: list[Change], host: Host)
     if spec.state == "absent":
         _remove(spec)
         return
+    check_parents(spec.path)
     if observed is None:
         try:
             os.makedirs(os.path.dirname(spec.path), 0o755, exist_ok=True)

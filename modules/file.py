@@ -6,10 +6,19 @@ import os
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
-from .agent.entries import Entry, attributes, place, read_entry, remove, set_attributes
+from .agent.entries import (
+    Entry,
+    attributes,
+    check_parents,
+    place,
+    place_link,
+    read_entry,
+    remove,
+    set_attributes,
+)
 from .agent.host import Host
 from .contract.change import Action, Change, Reason
-from .contract.errors import CannotApply, CannotObserve
+from .contract.errors import CannotObserve
 from .contract.filesystem import MODE, PATH
 
 _NAMES = {"touch": "file", "hard": "hard link"}
@@ -103,7 +112,7 @@ def apply(spec: Spec, observed: Observed, changes: list[Change], host: Host) -> 
         remove(spec.path)
         return
     if spec.state in ("link", "hard"):
-        _link(spec)
+        place_link(spec.path, spec.src, hard=spec.state == "hard")
     elif spec.content and any(change.field in ("content", "type", "") for change in changes):
         if entry is not None and entry.type != "file":
             remove(spec.path)
@@ -115,26 +124,10 @@ def apply(spec: Spec, observed: Observed, changes: list[Change], host: Host) -> 
 
 def _make(spec: Spec) -> None:
     if spec.state == "directory":
+        check_parents(spec.path)
         os.makedirs(spec.path, 0o755, exist_ok=True)
     else:
         place(spec.path, b"", None, spec.owner, spec.group, spec.mode)
-
-
-def _link(spec: Spec) -> None:
-    """Made beside the path under another name, then renamed over it."""
-    temp = f"{spec.path}.hostctl-{os.getpid()}"
-    try:
-        if os.path.lexists(temp):
-            os.unlink(temp)
-        if spec.state == "link":
-            os.symlink(spec.src, temp)
-        else:
-            os.link(spec.src, temp)
-        os.rename(temp, spec.path)
-    except OSError as error:
-        if os.path.lexists(temp):
-            os.unlink(temp)
-        raise CannotApply(f"cannot link {spec.path}: {error.strerror}") from error
 
 
 def undo(spec: Spec, observed: Observed, host: Host) -> Spec | None:

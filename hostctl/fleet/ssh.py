@@ -248,9 +248,10 @@ def _open(hop: Hop, through: SshConnection | None, deadline: float) -> Any:
         return process.proxy_socket(hop.proxy_command)
     try:
         return socket.create_connection((hop.host, hop.port), seconds)
-    except socket.gaierror as error:
+    except (socket.gaierror, UnicodeError) as error:  # the latter: no name that DNS could have
+        why = getattr(error, "strerror", None) or "not a host name"
         raise Unreachable(
-            f"cannot find {hop.label}: {hop.host}: {error.strerror}",
+            f"cannot find {hop.label}: {hop.host}: {why}",
             hint="set ansible_host to its address",
             ref="unreachable",
         ) from error

@@ -135,6 +135,7 @@ def attributes(entry: Entry | None, owner: str, group: str, mode: str) -> list[C
 
 def set_attributes(path: str, owner: str, group: str, mode: str) -> None:
     """Give an existing entry its owner, group and mode (empty: as it is); links are not followed."""
+    check_parents(path)
     try:
         if owner or group:
             os.chown(path, user_id(owner), group_id(group), follow_symlinks=False)
@@ -146,8 +147,52 @@ def set_attributes(path: str, owner: str, group: str, mode: str) -> None:
         ) from error
 
 
+def place_link(path: str, target: str, *, hard: bool = False) -> None:
+    """Make a link: beside the path under another name, then renamed over it."""
+    check_parents(path)
+    temp = f"{path}.hostctl-{os.getpid()}"
+    try:
+        if os.path.lexists(temp):
+            os.unlink(temp)
+        if hard:
+            os.link(target, temp)
+        else:
+            os.symlink(target, temp)
+        os.rename(temp, path)
+    except OSError as error:
+        if os.path.lexists(temp):
+            os.unlink(temp)
+        raise CannotApply(f"cannot link {path}: {error.strerror}", hint=_hint(error)) from error
+
+
+def check_parents(path: str) -> None:
+    """As root, refuse a path that leads through somebody else's link: it may end anywhere.
+
+    The kernel's own rule for /tmp (proc_sys_fs(5), protected_symlinks), for every folder.
+
+    Raises:
+        CannotApply: naming the link and its owner.
+    """
+    if os.geteuid() != 0:
+        return
+    parent = os.path.dirname(path)
+    while parent not in ("/", ""):
+        try:
+            status = os.lstat(parent)
+        except OSError:
+            status = None
+        if status is not None and stat.S_ISLNK(status.st_mode) and status.st_uid != 0:
+            raise CannotApply(
+                f"cannot write {path} as root: {parent} is a link that {user_name(status.st_uid)} made",
+                hint=f"name the place itself ({os.path.realpath(parent)}), or remove the link",
+                ref="foreign-link",
+            )
+        parent = os.path.dirname(parent)
+
+
 def place(path: str, data: bytes, entry: Entry | None, owner: str, group: str, mode: str) -> None:
     """Write a file's content; owner and mode are the wanted ones, else the present ones, else root's 0644."""
+    check_parents(path)
     uid = user_id(owner or (entry.owner if entry else ""))
     gid = group_id(group or (entry.group if entry else ""))
     bits = int(mode or (entry.mode if entry and entry.type == "file" else "0644"), 8)
@@ -168,6 +213,7 @@ def place(path: str, data: bytes, entry: Entry | None, owner: str, group: str, m
 
 def remove(path: str) -> None:
     """Remove what lies at the path, whole trees included; links are removed, not followed."""
+    check_parents(path)
     try:
         if os.path.isdir(path) and not os.path.islink(path):
             import shutil

@@ -63,10 +63,31 @@ def test_copy_over_a_link_replaces_the_link_and_not_its_target(tmp_path: Path) -
     (tmp_path / "target").write_text("precious")
     (tmp_path / "link").symlink_to("target")
     host, blobs = make_host()
-    changes, _ = converge(copy, copy.Spec(str(tmp_path / "link"), digest=blobs.add(b"x")), host)
+    changes, back = converge(copy, copy.Spec(str(tmp_path / "link"), digest=blobs.add(b"x")), host)
     assert changes[0].action is Action.REPLACE
     assert (tmp_path / "target").read_text() == "precious"
     assert not (tmp_path / "link").is_symlink()
+    converge(copy, back, host)
+    assert os.readlink(tmp_path / "link") == "target"
+
+
+@pytest.mark.root
+def test_root_does_not_follow_a_link_that_somebody_else_made(tmp_path: Path) -> None:
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "trap").symlink_to(tmp_path / "etc")
+    os.chown(tmp_path / "home" / "trap", 1000, 1000, follow_symlinks=False)
+    host, blobs = make_host()
+    inside = str(tmp_path / "home" / "trap" / "x")
+    for kind, spec in (
+        (copy, copy.Spec(inside, digest=blobs.add(b"x"))),
+        (directory, directory.Spec(inside)),
+        (file, file.Spec(inside, "touch")),
+        (file, file.Spec(inside, "link", src="/etc/passwd")),
+    ):
+        with pytest.raises(CannotApply, match="is a link that"):
+            kind.apply(spec, kind.observe(spec, host), plan(kind, spec, host), host)
+    assert list((tmp_path / "etc").iterdir()) == []
 
 
 def test_copy_without_parent_says_what_to_declare(tmp_path: Path) -> None:
