@@ -11,12 +11,14 @@ from __future__ import annotations
 import contextlib
 import functools
 import glob
+import importlib
 import os
 import random
 import socket
 import sys
 import threading
 import time
+import types
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -48,7 +50,7 @@ def _library() -> Any:
         if "paramiko" in sys.modules:
             import paramiko
         else:
-            with _instead({"invoke": None, "importlib.metadata": _Metadata}):
+            with _instead({"invoke": None, "importlib.metadata": _Metadata("importlib.metadata")}):
                 import paramiko
         import logging
 
@@ -70,13 +72,15 @@ def _instead(modules: dict[str, Any]) -> Iterator[None]:
         yield
     finally:
         for name, module in before.items():
+            if sys.modules.get(name) is not modules[name]:
+                continue  # somebody needed the real one meanwhile
             if module is None:
                 del sys.modules[name]
             else:
                 sys.modules[name] = module
 
 
-class _Metadata:
+class _Metadata(types.ModuleType):
     """Stands in for `importlib.metadata`, which costs as much as all of the inventory and playbook."""
 
     @staticmethod
@@ -86,6 +90,14 @@ class _Metadata:
             for found in glob.iglob(os.path.join(folder, f"{name}-*.dist-info")):
                 return os.path.basename(found)[len(name) + 1 : -len(".dist-info")]
         return ""
+
+    def __getattr__(self, name: str) -> Any:
+        """Whoever wants more gets the real one."""
+        if name.startswith("__"):
+            raise AttributeError(name)
+        if sys.modules.get(self.__name__) is self:
+            del sys.modules[self.__name__]
+        return getattr(importlib.import_module(self.__name__), name)
 
 
 class _MatchExec:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from hostctl.fleet import session
 from hostctl.fleet.bundle import Bundle
 from hostctl.fleet.target import Target, Unreachable
