@@ -26,8 +26,9 @@ _LEAVE = b"x"
 _REHEARSALS = 2
 # Beneath Python's wrapper, which looks for enumerations and touches 150 kB for it.
 _SIGNAL = getattr(signal.signal, "__wrapped__", signal.signal)
-_CHECK_MILLISECONDS = 10_000
+_CHECK_MILLISECONDS = 5_000
 _OOM_SCORE = -900
+_came_from: list[str] = []
 _LIMITS = (
     (resource.RLIMIT_NOFILE, 1024, 524288),
     (resource.RLIMIT_CORE, -1, -1),
@@ -128,8 +129,34 @@ def _move(run_dir: str) -> None:
     """Out of the SSH session's cgroup: its end must not be ours."""
     home = cgroup.Cgroup(cgroup.monitors_path(run_dir), cgroup.detect())
     if home.folders():
+        _came_from.extend(_origins())
         cgroup.make(home)
         home.join(os.getpid())
+
+
+def _origins() -> list[str]:
+    """Folders of the cgroups that this process is in, one for each hierarchy (cgroups(7))."""
+    hierarchies = cgroup.detect()
+    found = []
+    with open("/proc/self/cgroup", encoding="utf-8") as stream:
+        for line in stream:
+            _, names, path = line.rstrip("\n").split(":", 2)
+            known = [hierarchies.v1[name] for name in names.split(",") if name in hierarchies.v1]
+            root = known[0] if known else ("" if names else hierarchies.v2)
+            if root:
+                found.append(os.path.join(root, path.lstrip("/")))
+    return found
+
+
+def _go_back() -> None:
+    """Waiter and zygote, to where the zygote came from: the root of version 2 may be closed to processes."""
+    for folder in _came_from:
+        for pid in (os.getpid(), os.getppid()):
+            try:
+                with open(os.path.join(folder, "cgroup.procs"), "w", encoding="ascii") as stream:
+                    stream.write(str(pid))
+            except OSError:
+                continue  # it is gone; an empty cgroup of ours stays until the next hostctl here ends
 
 
 def _serve(listener: int, run_dir: str, path: str, own: os.stat_result) -> NoReturn:
@@ -181,9 +208,7 @@ def _leave(run_dir: str, path: str, own: os.stat_result, waiting: int) -> NoRetu
     """Nothing stays of a hostctl that runs nothing. Who connects just now starts another zygote."""
     if _still_ours(path, own):
         os.unlink(path)
-    root = cgroup.Cgroup("", cgroup.detect())
-    root.join(os.getpid())
-    root.join(os.getppid())
+    _go_back()
     cgroup.prune(run_dir)
     os.write(waiting, _LEAVE)
     os._exit(0)

@@ -123,6 +123,7 @@ class Workshop:
         for name in client.names(self.paths):
             client.remove(self.paths, name)
         cgroup.release(cgroup.Cgroup(cgroup.base(self.paths.run), cgroup.detect()))
+        cgroup.prune(self.paths.run)
 
 
 def until(condition: Callable[[], object], seconds: float = 10) -> None:
