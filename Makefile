@@ -1,14 +1,21 @@
-# Everything is made from here: `make test`, `make lint`, `make demo`, `make demo-down`.
+# Everything is made from here: `make test`, `make test-vm`, `make lint`, `make demo`, `make demo-down`.
 
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	command -v $$p >/dev/null && $$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' \
 	2>/dev/null && echo $$p && break; done)
 PYTEST_ARGS ?=
 
-.PHONY: test lint demo demo-down needs
+.PHONY: test test-vm test-vm-all lint demo demo-down needs needs-root needs-vm
 
 test: needs .venv/installed
 	.venv/bin/python -m pytest $(PYTEST_ARGS)
+
+# Scenarios on virtual machines, with systemd and kernels of their own: one release, and all three.
+test-vm: needs-vm .venv/installed
+	scripts/vm test $(PYTEST_ARGS)
+
+test-vm-all: needs-vm .venv/installed
+	scripts/vm all $(PYTEST_ARGS)
 
 lint: .venv/installed
 	.venv/bin/python -m pytest -q tests/test_lint.py tests/test_worlds.py
@@ -25,6 +32,9 @@ needs-root:
 
 needs:
 	@scripts/install-test-needs
+
+needs-vm: needs-root
+	@scripts/install-vm-needs
 
 # The dev group is read from pyproject.toml by pip 25.1 or newer.
 .venv/installed: pyproject.toml hatch_build.py

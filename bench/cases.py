@@ -8,16 +8,13 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from . import hostctl
-from .measure import RUNS, Row, medians, pss, run, seconds
+from . import hostctl, images, runtime
+from .engines import REST, docker
+from .measure import RUNS, Row, medians, processes, pss, run, seconds
 from .peers import WORK, Target, target, tool
-
-REST = 4.0
-"""Seconds in which the kernel takes apart what the other tool has just removed."""
 
 ANSIBLE = {
     "ANSIBLE_HOST_KEY_CHECKING": "False",
@@ -73,8 +70,8 @@ def first_apply() -> Iterator[Row]:
             ours.append(seconds(hostctl.apply(inventory, book)))
             hostctl.destroy(inventory, book)
             time.sleep(REST)
-            theirs.append(seconds(lambda: _docker_run(place, 20)))
-            _docker_remove(place)
+            theirs.append(docker(place).start(20))
+            docker(place).remove()
         hostctl.destroy(inventory, only_image)
         hostctl.forget()
     yield Row(
@@ -84,21 +81,6 @@ def first_apply() -> Iterator[Row]:
         statistics.median(theirs),
         0.25,
     )
-
-
-def _docker_run(place: Target, count: int) -> None:
-    def start(number: int) -> None:
-        run(["docker", "-H", place.docker_host, "run", "-d", "--name", f"b{number}", "bench:1"])
-
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(start, range(count)))
-
-
-def _docker_remove(place: Target) -> None:
-    docker = ["docker", "-H", place.docker_host]
-    names = run([*docker, "ps", "-aq"]).split()
-    if names:
-        run([*docker, "rm", "-f", *names])
 
 
 def memory() -> Iterator[Row]:
@@ -112,9 +94,9 @@ def memory() -> Iterator[Row]:
         for book in books:
             hostctl.destroy(inventory, book)
         hostctl.forget()
-        _docker_run(place, 20)
-        theirs = [pss(pid) for pid in _processes("containerd-shim")]
-        _docker_remove(place)
+        docker(place).start(20)
+        theirs = [pss(pid) for pid in processes("containerd-shim")]
+        docker(place).remove()
     if len(ours) != 20:
         raise AssertionError(f"20 monitors expected, {len(ours)} found")
     mean = statistics.mean(ours)
@@ -135,15 +117,6 @@ def _monitors(place: Target) -> list[int]:
     return [json.loads((entry / "state.json").read_text())["monitor"] for entry in folder.iterdir()]
 
 
-def _processes(word: str) -> list[int]:
-    found = []
-    for entry in Path("/proc").iterdir():
-        with contextlib.suppress(OSError):
-            if entry.name.isdigit() and word in (entry / "cmdline").read_text().split("\0")[0]:
-                found.append(int(entry.name))
-    return found
-
-
 def noop_containers() -> Iterator[Row]:
     """A no-op apply of 10 containers over SSH against Ansible, pyinfra and docker-compose."""
     with target() as place, _closing_masters():
@@ -153,7 +126,7 @@ def noop_containers() -> Iterator[Row]:
         ours, *theirs = medians(*works)
         hostctl.destroy(inventory, book)
         hostctl.forget()
-        _docker_remove(place)
+        docker(place).remove()
     names = ("ansible docker_container, pipelining", "pyinfra", "docker-compose on the host")
     for name, value, must in zip(names, theirs, (0.1, 0.4, 1.0), strict=True):
         yield Row("no-op apply of 10 containers", name, ours, value, must)
@@ -262,4 +235,6 @@ CASES: dict[str, Callable[[], Iterator[Row]]] = {
     "memory": memory,
     "noop-containers": noop_containers,
     "fifty-hosts": fifty_hosts,
+    **runtime.CASES,
+    **images.CASES,
 }

@@ -45,7 +45,7 @@ class Target:
 
 def install() -> None:
     """Install the peers: Debian's docker and docker-compose, PyPI's ansible and pyinfra."""
-    missing = [package for program, package in APT.items() if not _program(program)]
+    missing = [package for name, package in APT.items() if not program(name)]
     if missing:
         run(["apt-get", "update", "-qq"])
         run(
@@ -60,7 +60,8 @@ def install() -> None:
         )
 
 
-def _program(name: str) -> bool:
+def program(name: str) -> bool:
+    """Whether it is installed."""
     return bool(shutil.which(name, path=os.environ["PATH"] + ":/usr/sbin:/sbin"))
 
 
@@ -73,8 +74,10 @@ def tool(name: str) -> str:
 def target(addresses: int = 1) -> Iterator[Target]:
     """Bring the target up; everything it started is ended and removed afterwards."""
     install()
-    shutil.rmtree(WORK, ignore_errors=True)
-    WORK.mkdir(parents=True, mode=0o700)
+    _work_folder()
+    for engine in ("docker", "podman"):
+        # What a killed run left there would be in the way of names.
+        shutil.rmtree(CACHE / engine, ignore_errors=True)
     names = tuple(f"{PREFIX}.{number}" for number in range(2, 2 + addresses))
     daemons: list[subprocess.Popen[bytes]] = []
     try:
@@ -91,8 +94,21 @@ def target(addresses: int = 1) -> Iterator[Target]:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 daemon.wait(30)
         _clean()
+        _unmount()
         for cgroup in Path("/sys/fs/cgroup").glob("*/docker"):
             cgroup.rmdir()
+
+
+def _work_folder() -> None:
+    """In memory, as /run is on any host; a container's or a build machine's own /run may not be."""
+    _unmount()
+    shutil.rmtree(WORK, ignore_errors=True)
+    WORK.mkdir(parents=True, mode=0o700)
+    run(["mount", "-t", "tmpfs", "-o", "mode=0700", "hostctl-bench", str(WORK)])
+
+
+def _unmount() -> None:
+    subprocess.run(["umount", "--recursive", "--lazy", str(WORK)], capture_output=True, check=False)
 
 
 def inside(argv: list[str]) -> list[str]:
@@ -183,7 +199,7 @@ def _image(socket: str) -> Path:
     archive = CACHE / "bench-image.tar"
     docker = ["docker", "-H", socket]
     if not archive.exists():
-        if not _program("busybox") or not Path("/bin/busybox").exists():
+        if not program("busybox") or not Path("/bin/busybox").exists():
             run(["apt-get", "install", "-y", "-qq", "busybox-static"])
         root = CACHE / "root"
         shutil.rmtree(root, ignore_errors=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hostctl.desired import compile_playbook
+from hostctl.fleet.ahead import Ahead
 from hostctl.fleet.fleet import run_hosts
 from hostctl.inventory import load_inventory
 from hostctl.report.progress import Progress
@@ -16,18 +17,25 @@ def converge(request: Request, progress: Progress) -> RunReport:
     A host that fails is left out of what comes after, and stops no other.
     """
     inventory = load_inventory(request.inventories)
-    program = compile_playbook(request.playbook, inventory, **request.selection())
     report = RunReport(request.mode)
-    for play in request.ordered(program.plays):
-        for batch in play.batches:
-            hosts = [play.programs[host.name] for host in batch if report.is_well(host.name)]
-            with progress.showing(hosts):
-                done = run_hosts(
-                    [request.work_for(host) for host in hosts],
-                    request.agent_mode,
-                    request.sessions,
-                    progress.event,
-                    request.forks,
-                )
-            report = report.merged(done)
+    with Ahead(request.agent_mode, request.sessions, request.forks) as ahead:
+        program = compile_playbook(
+            request.playbook,
+            inventory,
+            **request.selection(),
+            on_plays=lambda plays: ahead.open(request.first_targets(plays)),
+        )
+        for play in request.ordered(program.plays):
+            for batch in play.batches:
+                hosts = [play.programs[host.name] for host in batch if report.is_well(host.name)]
+                with progress.showing(hosts):
+                    done = run_hosts(
+                        [request.work_for(host) for host in hosts],
+                        request.agent_mode,
+                        request.sessions,
+                        progress.event,
+                        request.forks,
+                        ahead,
+                    )
+                report = report.merged(done)
     return report

@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from hostctl.desired import CompiledPlay, HostProgram
+from hostctl_host.contract.errors import HostctlError
+
 from hostctl.fleet.session import HostProgram as Work
 from hostctl.fleet.session import Options
 from hostctl.fleet.target import Target
 from hostctl.removal import Removal
 from hostctl.report.run import Mode
+
+if TYPE_CHECKING:
+    from hostctl.desired import CompiledPlay
+    from hostctl.desired.program import HostProgram
 
 
 @dataclass(frozen=True)
@@ -60,11 +65,26 @@ class Request:
         listed = list(plays)
         return listed[::-1] if self.mode is Mode.DESTROY else listed
 
+    def first_targets(self, plays: Iterable[CompiledPlay]) -> list[Target]:
+        """The hosts that come first; none where a variable that says how to reach one is wrong."""
+        groups = [(play, group) for play in self.ordered(plays) for group in play.groups]
+        try:
+            return [
+                _target(host.name, play.connections[host.name], play.become)
+                for play, group in groups[:1]
+                for host in group
+            ]
+        except HostctlError:
+            return []  # the run says what is wrong, and with which host
+
     def work_for(self, program: HostProgram) -> tuple[Target, Work]:
         """How to reach the program's host, and what is to be done there."""
-        target = Target.from_vars(
-            program.host.name, program.connection, become=program.become or None
-        )
+        target = _target(program.host.name, program.connection, program.become)
         if self.mode is Mode.DESTROY:
             return target, Removal(program.project, self.volumes)
         return target, program
+
+
+def _target(name: str, connection: Mapping[str, Any], become: bool) -> Target:
+    """How the host is reached; a play that needs root wins over what the variables say."""
+    return Target.from_vars(name, connection, become=become or None)

@@ -1,40 +1,65 @@
 """Runs on the managed host: the kind `container`: one container of one service.
 
 The spec uses Compose's key names. What the controller sends is lowered: full names, replicas expanded,
-short forms parsed, `deploy` folded into the plain limits.
+short forms parsed, `deploy` folded into the plain limits. Longer than most files, because Compose has that
+many keys, and a kind is one file.
 """
 
 from __future__ import annotations
 
 import os
-import re
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from .agent.host import Host
 from .contract.change import UNKNOWN, Action, Change, Reason
+from .contract.checks import check
 from .contract.compose import (
+    ANNOTATIONS,
     CAPABILITIES,
     COMMAND,
+    CONFIGS,
     CPUS,
+    CPUSET,
     DEPENDS_ON,
+    DEVICE_RULES,
+    DEVICES,
     ENVIRONMENT,
     EXTRA_HOSTS,
+    HEALTHCHECK,
+    HOST_ONLY,
+    IPC,
     LABELS,
+    LOGGING,
+    MICROSECONDS,
     NETWORK_MODE,
     NETWORKS,
+    PID,
+    PLATFORM,
     PORTS,
     RESTART,
+    RESTART_ON,
+    RUNTIME,
+    SECRETS,
+    SECURITY_OPT,
     SIGNAL,
+    SWAP,
+    SYSCTLS,
     TMPFS,
     ULIMITS,
+    USERNS,
     VOLUMES,
+    VOLUMES_FROM,
+    WORDS,
 )
-from .contract.errors import CannotApply
-from .contract.fields import DURATION, SIZE, FieldError, check_name
+from .contract.compose.isolation import SECCOMP_CONTENT
+from .contract.fields import DURATION, SIZE
+from .contract.service import BlkioConfig, Dependency, Device, Healthcheck, Hook, Logging
 from .contract.spec import encode
+from .contract.storage import FileGrant, Mount
 
-_HOSTNAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,62}")
+if TYPE_CHECKING:
+    from .monitor.state import State
 
 
 @dataclass(frozen=True)
@@ -49,18 +74,6 @@ class Port:
     host_ip: str = ""
     protocol: str = "tcp"
     published_end: int = 0
-
-
-@dataclass(frozen=True)
-class Mount:
-    """One mount. `type` is volume, bind or tmpfs; an anonymous volume has no source."""
-
-    target: str
-    type: str = "volume"
-    source: str = ""
-    read_only: bool = False
-    tmpfs_size: int = 0
-    tmpfs_mode: int = 0o1777
 
 
 @dataclass(frozen=True)
@@ -116,42 +129,52 @@ class Spec:
     stop_grace_period: Annotated[float, DURATION] = 10.0
     extra_hosts: Annotated[tuple[str, ...], EXTRA_HOSTS] = ()
     tmpfs: Annotated[tuple[str, ...], TMPFS] = ()
-    depends_on: Annotated[dict[str, Any], DEPENDS_ON] = field(default_factory=dict)
+    depends_on: Annotated[dict[str, Dependency], DEPENDS_ON] = field(default_factory=dict)
     deploy: dict[str, Any] = field(default_factory=dict)
+    annotations: Annotated[dict[str, str], ANNOTATIONS] = field(default_factory=dict)
+    blkio_config: BlkioConfig | None = None
+    cgroup: Annotated[str, HOST_ONLY] = ""
+    cgroup_parent: str = ""
+    cpu_period: Annotated[int, MICROSECONDS] = 0
+    cpu_quota: Annotated[int, MICROSECONDS] = 0
+    cpu_shares: int = 0
+    cpuset: Annotated[str, CPUSET] = ""
+    device_cgroup_rules: Annotated[tuple[str, ...], DEVICE_RULES] = ()
+    devices: Annotated[tuple[Device, ...], DEVICES] = ()
+    domainname: str = ""
+    group_add: Annotated[tuple[str, ...], WORDS] = ()
+    healthcheck: Annotated[Healthcheck | None, HEALTHCHECK] = None
+    ipc: Annotated[str, IPC] = ""
+    logging: Annotated[Logging | None, LOGGING] = None
+    mem_reservation: Annotated[int, SIZE] = 0
+    mem_swappiness: int | None = None
+    memswap_limit: Annotated[int, SWAP] = 0
+    oom_kill_disable: bool = False
+    oom_score_adj: int = 0
+    pid: Annotated[str, PID] = ""
+    platform: Annotated[str, PLATFORM] = ""
+    post_start: tuple[Hook, ...] = ()
+    pre_stop: tuple[Hook, ...] = ()
+    restart_on: Annotated[str, RESTART_ON] = ""
+    runtime: Annotated[str, RUNTIME] = ""
+    security_opt: Annotated[tuple[str, ...], SECURITY_OPT] = ()
+    shm_size: Annotated[int, SIZE] = 0
+    stdin_open: bool = False
+    sysctls: Annotated[dict[str, str], SYSCTLS] = field(default_factory=dict)
+    tty: bool = False
+    userns_mode: Annotated[str, USERNS] = ""
+    uts: Annotated[str, HOST_ONLY] = ""
+    volumes_from: Annotated[tuple[str, ...], VOLUMES_FROM] = ()
+    secrets: Annotated[tuple[FileGrant, ...], SECRETS] = ()
+    configs: Annotated[tuple[FileGrant, ...], CONFIGS] = ()
     state: str = "started"
 
     def __post_init__(self) -> None:
-        """Raise FieldError (the controller adds file and line): names become folders of the host."""
-        check_name(self.name, "name")
-        if self.hostname and not _HOSTNAME.fullmatch(self.hostname):
-            raise FieldError(
-                f"{self.hostname!r} is no name of a host; letters, digits, dots and dashes, at most 63",
-                "hostname",
-            )
-        self._check_limits()
-        for index, mount in enumerate(self.volumes):
-            if mount.type == "volume" and mount.source:
-                check_name(mount.source, "volumes", index)
-        for index, attachment in enumerate(self.networks):
-            check_name(attachment.network, "networks", index)
-
-    def _check_limits(self) -> None:
-        """Less than this, and the kernel refuses it or ends the first process before its program runs."""
-        if self.mem_limit and self.mem_limit < 6 << 20:
-            raise FieldError("a container needs at least 6m of memory", "mem_limit")
-        if self.cpus and self.cpus < 0.01:
-            raise FieldError("a container needs at least 0.01 of a CPU", "cpus")
-        if self.pids_limit < -1:
-            raise FieldError("write a number of processes, or -1 for no limit", "pids_limit")
+        """Raise FieldError (the controller adds file and line) for what no host could make."""
+        check(self)
 
 
-IN_PLACE = frozenset(
-    ("restart", "stop_signal", "stop_grace_period", "mem_limit", "cpus", "pids_limit", "labels")
-)
-_LIMITS = frozenset(("mem_limit", "cpus", "pids_limit"))
-NOT_COMPARED = frozenset(("name", "depends_on", "deploy", "state", "image"))
 HALF_MADE = "half made"
-MAPS = frozenset(("environment", "labels", "ulimits"))
 
 
 @dataclass(frozen=True)
@@ -166,6 +189,10 @@ class Observed:
         watched: its monitor lives.
         ending: how it ended, for people: `exit code 1`, `killed by signal 9`, `out of memory`.
         finished: it ended with exit code 0 and no restart policy wants it back.
+        unsettled: it ended while it had no monitor: what it had in the kernel is still there.
+        files: marks of secrets, configs and volumes that it was made with, and those that they will have.
+        peers: namespaces that it shares with a container that was, or will be, made anew.
+        inherited: what it has from `volumes_from`, and what it would get now; None: known after apply.
     """
 
     spec: dict[str, Any]
@@ -175,15 +202,27 @@ class Observed:
     watched: bool
     ending: str = ""
     finished: bool = False
+    unsettled: bool = False
+    files: tuple[dict[str, str], dict[str, str]] = ({}, {})
+    inherited: tuple[list[Any], list[Any] | None] = ([], [])
+    peers: tuple[str, ...] = ()
 
 
 def observe(spec: Spec, host: Host) -> Observed | None:
     from .monitor import client
+    from .runtime import needs
     from .runtime.assemble import recorded
+    from .store.filesystem import check_data_folder
 
+    needs.check_runtime(spec, host)
+    needs.check_logging(spec)
+    needs.check_users(spec, host)
     found = recorded(host.paths, spec.name)
     if found is None:
-        _check_ports(spec, host)
+        if spec.state != "absent":
+            check_data_folder(host.paths)
+        needs.check_ports(spec)
+        needs.check_devices(spec)
         half_made = os.path.isdir(host.paths.container(spec.name))
         return Observed({}, "", None, HALF_MADE, False) if half_made else None
     state = client.status(host.paths, spec.name)
@@ -194,22 +233,32 @@ def observe(spec: Spec, host: Host) -> Observed | None:
         status=state.status,
         watched=state.watched,
         ending=state.ending,
-        finished=state.status == "exited" and state.exit_code == 0 and not _returns(spec.restart),
+        finished=_finished(state, spec.restart),
+        unsettled=state.status == "exited" and state.monitor != 0,
+        peers=needs.renewed_peers(spec, found, host),
+        **_given(spec, found, host),
     )
 
 
-def _check_ports(spec: Spec, host: Host) -> None:
-    """A port that another program of the host has is said before anything is made.
+def _finished(state: State, policy: str) -> bool:
+    """One that was stopped has not come to its end."""
+    done = state.status == "exited" and state.exit_code == 0 and not state.stopped
+    return done and not _returns(policy)
 
-    What other containers publish is left to apply: this very run may take it from them.
-    """
-    if spec.state == "absent" or not spec.ports:
-        return
-    from .net.ports import check_listeners
 
-    for port in spec.ports:
-        if port.published:
-            check_listeners(port.published, port.protocol, port.host_ip)
+def content(spec: Spec) -> tuple[str, ...]:
+    """Digests of the files that travel with it: seccomp profiles."""
+    start = len(SECCOMP_CONTENT)
+    return tuple(item[start:] for item in spec.security_opt if item.startswith(SECCOMP_CONTENT))
+
+
+def _given(spec: Spec, found: dict[str, Any], host: Host) -> dict[str, Any]:
+    named = any(mount.type == "volume" and mount.source for mount in spec.volumes)
+    if not (named or spec.secrets or spec.configs or spec.volumes_from) or spec.state == "absent":
+        return {}
+    from .runtime import grants
+
+    return grants.observe(spec, found, host)
 
 
 def _returns(policy: str) -> bool:
@@ -232,41 +281,28 @@ def diff(spec: Spec, observed: Observed | None) -> list[Change]:
         if observed is None:
             return []
         return [Change(Action.DELETE, before=observed.status, reason=Reason.UNWANTED)]
-    wanted = _comparable(encode(spec))
+    from .runtime.fields import comparable, field_changes
+
+    wanted = comparable(encode(spec))
     if observed is None or observed.status == HALF_MADE:
         shown = [Change(Action.CREATE, "image", after=spec.image, reason=Reason.ABSENT)]
         return shown + [
             Change(Action.CREATE, name, after=value, reason=Reason.ABSENT)
             for name, value in sorted(wanted.items())
         ]
-    changes = _field_changes(_comparable(observed.spec), wanted)
+    changes = field_changes(comparable(observed.spec), wanted)
     changes += _image_changes(spec, observed)
+    if observed.files[1] or spec.volumes_from:
+        from .runtime import grants
+
+        changes += grants.diff(spec, observed)
+    changes += [
+        Change(Action.REPLACE, key, reason=Reason.DEPENDENCY)
+        for key in observed.peers
+        if not any(change.field == key for change in changes)
+    ]
     if not any(change.action is Action.REPLACE for change in changes):
         changes += _state_changes(spec, observed)
-    return changes
-
-
-def _comparable(encoded: dict[str, Any]) -> dict[str, Any]:
-    """Field -> value, with maps spread out (`environment.TZ`), so that a change names its key."""
-    out: dict[str, Any] = {}
-    for name, value in encoded.items():
-        if name in NOT_COMPARED:
-            continue
-        if name in MAPS:
-            out.update({f"{name}.{key}": item for key, item in value.items()})
-        else:
-            out[name] = value
-    return out
-
-
-def _field_changes(before: dict[str, Any], after: dict[str, Any]) -> list[Change]:
-    changes = []
-    for name in sorted({*before, *after}):
-        if before.get(name) != after.get(name):
-            in_place = name.partition(".")[0] in IN_PLACE
-            reason = Reason.DIFFERS if name in after else Reason.REMOVED
-            action = Action.UPDATE if in_place else Action.REPLACE
-            changes.append(Change(action, name, before.get(name), after.get(name), reason))
     return changes
 
 
@@ -282,11 +318,12 @@ def _image_changes(spec: Spec, observed: Observed) -> list[Change]:
 
 def _state_changes(spec: Spec, observed: Observed) -> list[Change]:
     alive = observed.status in ("running", "restarting")
+    before = f"{observed.status} ({observed.ending})" if observed.ending else observed.status
     if spec.state == "stopped":
-        stop = Change(Action.UPDATE, "state", observed.status, "stopped", Reason.UNWANTED)
-        return [stop] if alive else []
+        shown = before if observed.unsettled else observed.status
+        stop = Change(Action.UPDATE, "state", shown, "stopped", Reason.UNWANTED)
+        return [stop] if alive or observed.unsettled else []
     if not alive and not observed.finished:
-        before = f"{observed.status} ({observed.ending})" if observed.ending else observed.status
         return [Change(Action.UPDATE, "state", before, "running", Reason.NOT_RUNNING)]
     if observed.status == "restarting":
         return [
@@ -298,9 +335,24 @@ def _state_changes(spec: Spec, observed: Observed) -> list[Change]:
                 Reason.NOT_RUNNING,
             )
         ]
+    if alive and not observed.watched and spec.tty:
+        lost = "running (its terminal is lost)"
+        return [Change(Action.UPDATE, "state", lost, "running", Reason.NOT_RUNNING)]
     if alive and not observed.watched:
         return [Change(Action.UPDATE, "monitor", "lost", "watching", Reason.NOT_RUNNING)]
     return []
+
+
+def prepare(specs: list[Spec], host: Host) -> None:
+    """The monitors' parent starts meanwhile: it takes as long as five containers do."""
+    if not any(spec.state == "started" for spec in specs):
+        return
+    from .agent import unit
+    from .monitor import starter
+
+    # With systemd it lives in the service's cgroup: the kind `boot` prepares it once that is there.
+    if unit.init() != unit.SYSTEMD or not host.changes.get("boot.hostctl"):
+        starter.prepare(host.paths)
 
 
 def apply(
@@ -308,45 +360,35 @@ def apply(
 ) -> dict[str, Any] | None:
     from .monitor import client
     from .runtime import lifecycle
+    from .runtime.bundle_resources import LIMITS
 
     if spec.state == "absent":
         lifecycle.remove(spec.name, host.paths)
         return None
     if any(change.action in (Action.CREATE, Action.REPLACE) for change in changes):
-        _make(spec, host)
+        lifecycle.make(spec, host)
         return {"container": spec.name}
-    fields = {change.field for change in changes}
+    fields = {change.field.partition(".")[0] for change in changes}
     if observed is not None and fields - {"state", "monitor"}:
         # Without a running program there is no cgroup: its limits come with the next start.
-        kept = fields if observed.status == "running" else fields - _LIMITS
+        kept = fields if observed.status == "running" else fields - LIMITS
         lifecycle.update(spec, observed.image_id, kept, host)
     if "monitor" in fields:
         client.adopt(host.paths, spec.name)
     elif "state" in fields and spec.state == "stopped":
-        client.stop(host.paths, spec.name)
+        lifecycle.stop(spec.name, host.paths)
     elif "state" in fields:
         lifecycle.start(spec, host)
     return {"container": spec.name}
 
 
-def _make(spec: Spec, host: Host) -> None:
-    """Make and start it; where there was one, the old one is stopped and taken apart first."""
-    from .net import firewall
-    from .runtime import lifecycle
-    from .store.store import Store
+def warnings(spec: Spec, host: Host) -> list[str]:
+    """Who else has got the ids of its users meanwhile."""
+    if not spec.userns_mode or spec.state == "absent":
+        return []
+    from .runtime import id_ranges
 
-    store = Store(host.paths.data)
-    image_id = store.resolve(spec.image)
-    if image_id is None:
-        raise CannotApply(
-            f"cannot start {spec.name}: image {spec.image} is not in the host's store",
-            hint="declare it under `images:`, or name one that a registry has",
-        )
-    image, layers = store.config(image_id), store.lower(image_id)
-    with firewall.changing(host.paths):
-        lifecycle.renew(spec, host, image_id, image, layers)
-        if spec.state != "stopped":
-            lifecycle.start(spec, host)
+    return id_ranges.warnings(host.paths, host.project)
 
 
 def undo(spec: Spec, observed: Observed | None, host: Host) -> Spec | None:

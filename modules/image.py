@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from .agent.host import Host
+from .contract.build import Build
 from .contract.change import UNKNOWN, Action, Change, Reason
 from .contract.compose import COMMAND, ENVIRONMENT, WORDS
 from .contract.errors import CannotApply, CannotObserve, HostctlError
@@ -33,7 +34,7 @@ class Bootstrap:
 
 @dataclass(frozen=True)
 class Spec:
-    """Where the image comes from: exactly one of pull (nothing set), `bootstrap` or `archive`.
+    """Where the image comes from: exactly one of pull (nothing set), `bootstrap`, `archive` or `build`.
 
     `name` is the reference that containers use (`docker.io/library/nginx:1`, or a key of `images:`).
     `archive` is an OCI layout (directory or tar) or a `docker save` file on the controller; the controller
@@ -46,6 +47,7 @@ class Spec:
     platform: str = ""
     insecure: bool = False
     bootstrap: Bootstrap | None = None
+    build: Build | None = None
     archive: str = ""
     content: dict[str, str] = field(default_factory=dict)
     state: Literal["present", "absent"] = "present"
@@ -58,6 +60,7 @@ class Spec:
             "pull": bool(self.pull),
             "bootstrap": self.bootstrap is not None,
             "archive": bool(self.archive or self.content),
+            "build": self.build is not None,
         }
         given = [name for name, there in sources.items() if there]
         if len(given) > 1:
@@ -67,7 +70,7 @@ class Spec:
                 from .store.values import check_bootstrap
 
                 check_bootstrap(self.bootstrap, self.name)
-            elif "archive" not in given:
+            elif not {"archive", "build"} & set(given):
                 from .contract.reference import parse
 
                 parse(self.pull or self.name)
@@ -88,6 +91,7 @@ class Observed:
         download: bytes that a pull would fetch.
         layers: layers that a pull would fetch.
         missing_tool: the package that has to be installed first.
+        why: of a build, the first step that has to be done.
         used_by: who else needs the tag, so that it may not go.
     """
 
@@ -99,22 +103,34 @@ class Observed:
     download: int = 0
     layers: int = 0
     missing_tool: str = ""
+    why: str = ""
     used_by: tuple[str, ...] = ()
 
 
 def content(spec: Spec) -> tuple[str, ...]:
-    """The archive's blobs."""
+    """The archive's blobs; of a build what lists its files, which are asked for when a step needs them."""
+    if spec.build is not None:
+        from .build.kind import listings
+
+        return listings(spec.build)
     return tuple(sorted(set(spec.content.values())))
 
 
 def observe(spec: Spec, host: Host) -> Observed | None:
     """Look at the store; at the registry only where the store cannot answer."""
+    from .store.filesystem import check_data_folder
     from .store.store import Store
 
     store = Store(host.paths.data)
     image = store.image(spec.name)
     if spec.state == "absent":
         return _observe_removal(spec, image, host) if image else None
+    if image is None:
+        check_data_folder(host.paths)
+    if spec.build is not None:
+        from .build.kind import observe as look
+
+        return look(spec, store, image, host)
     if spec.bootstrap is not None or spec.content:
         return _observe_made(spec, store, image)
     if image is not None and spec.pull_policy != "always" and _same_pull(spec, image):
@@ -224,26 +240,14 @@ def _observe_removal(spec: Spec, image: Image, host: Host) -> Observed:
 
 def _containers(host: Host, image_id: str, others_only: bool) -> list[str]:
     """Names of containers that were made from the image; perhaps only those of other projects."""
+    from .store.needed import containers
+
     return [
         name
-        for name, record in _records(host)
+        for name, record in containers(host.paths.data)
         if record.get("image") == image_id
         and not (others_only and record.get("project") == host.project)
     ]
-
-
-def _records(host: Host) -> list[tuple[str, dict[str, Any]]]:
-    import os
-
-    from .agent.files import read_json
-
-    folder = os.path.join(host.paths.data, "containers")
-    if not os.path.isdir(folder):
-        return []
-    found = [
-        (name, read_json(os.path.join(folder, name, "spec.json"))) for name in os.listdir(folder)
-    ]
-    return [(name, record) for name, record in found if isinstance(record, dict)]
 
 
 def diff(spec: Spec, observed: Observed | None) -> list[Change]:
@@ -291,6 +295,8 @@ def _differs(spec: Spec, observed: Observed) -> bool:
 
 
 def _note(spec: Spec, observed: Observed) -> str:
+    if spec.build is not None:
+        return f"builds from {observed.why}" if observed.why else "all steps are cached"
     if spec.bootstrap is not None:
         return f"bootstraps {spec.bootstrap.suite}" if observed.target_id is None else ""
     if spec.content:
@@ -304,27 +310,29 @@ def _note(spec: Spec, observed: Observed) -> str:
 def apply(
     spec: Spec, observed: Observed | None, changes: list[Change], host: Host
 ) -> dict[str, Any] | None:
+    from .store.needed import needed
     from .store.obtain import install, obtain
     from .store.store import Store
 
     store = Store(host.paths.data)
     try:
         if spec.state == "absent":
-            store.remove(spec.name, _in_use(host))
+            store.remove(spec.name, needed(host.paths.data).ids)
             return None
         assert observed is not None
         if observed.missing_tool:
             install(observed.missing_tool, spec.name, host)
-        image = obtain(spec, observed, _origin(spec), store, host)
+        if spec.build is not None:
+            from .build.kind import make
+
+            image = make(spec, host)
+        else:
+            image = obtain(spec, observed, _origin(spec), store, host)
     except CannotApply:
         raise
     except HostctlError as error:
         raise CannotApply(error.message, hint=error.hint, ref=error.ref) from error
     return {"image": {"Id": f"sha256:{image.image_id}"}, "digest": image.pinned}
-
-
-def _in_use(host: Host) -> set[str]:
-    return {str(record.get("image", "")) for _, record in _records(host)} - {""}
 
 
 def undo(spec: Spec, observed: Observed | None, host: Host) -> Spec | None:

@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
+from .agent.external import check_can_be_made
 from .agent.host import Host, Paths
 from .contract.change import UNKNOWN, Action, Change, Reason
 from .contract.compose import LABELS
@@ -188,33 +189,51 @@ def undo(spec: Spec, observed: Observed | None, host: Host) -> Spec | None:
     )
 
 
+def warnings(spec: Spec, host: Host) -> list[str]:
+    """What another's firewall keeps from this network; one without a way out needs nothing of it."""
+    from .net import addresses, foreign
+
+    if spec.internal or spec.state == "absent":
+        return []
+    if "ruleset" not in host.snapshot:  # a plan has read it already
+        host.snapshot.update(foreign.read())
+    return foreign.warnings(spec.name, addresses.bridge_name(host.paths, spec.name), host.snapshot)
+
+
 def restore(paths: Paths) -> None:
     """At boot: every network of this host again, from the records. Names of containers start empty."""
     from .net import addresses, firewall, links
 
+    failed = []
     records = addresses.load_all(paths)
     for record in records:
-        links.ensure_bridge(record)
+        try:
+            links.ensure_bridge(record)
+        except OSError as error:
+            failed.append(f"{record['name']}: {error}")
     if records:
         firewall.ensure_forwarding(paths)
         firewall.sync(paths)
+    if failed:
+        raise CannotApply(f"cannot set up network {'; '.join(failed)}", ref="network-failed")
+
+
+def is_missing(paths: Paths) -> bool:
+    """Whether `restore` has something to do."""
+    from .net import addresses, firewall, links
+
+    records = addresses.load_all(paths)
+    if any(not links.is_up(record["bridge"]) for record in records):
+        return True
+    return bool(records) and not firewall.forwards()
 
 
 def _check_absent(spec: Spec, paths: Paths) -> None:
     if spec.state == "absent":
         return
-    if spec.external:
-        raise CannotObserve(
-            f"cannot use network {spec.name}: it is external and does not exist on this host",
-            hint="create it in the project that owns it, or take `external` away",
-            ref="external-missing",
-        )
-    if spec.driver != "bridge":
-        raise CannotObserve(
-            f"cannot create network {spec.name}: driver {spec.driver} is not supported yet",
-            hint="use `driver: bridge`, or leave it out",
-            ref="not-supported",
-        )
+    check_can_be_made(
+        "network", spec.name, external=spec.external, driver=spec.driver, ours="bridge"
+    )
     if spec.subnet:
         _check_subnet(spec, paths)
     elif spec.gateway or spec.ip_range:

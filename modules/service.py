@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import Literal
 
@@ -23,41 +22,63 @@ class Spec:
 
 @dataclass(frozen=True)
 class Observed:
-    """What systemd says: ActiveState, UnitFileState (empty: no such unit)."""
+    """What systemd says: ActiveState, UnitFileState (empty: no unit file), and of the files on disk.
+
+    Attributes:
+        loaded: LoadState is `loaded`.
+        stale: NeedDaemonReload: the unit's files have changed since systemd read them.
+    """
 
     active: str
     enabled: str
     loaded: bool
+    stale: bool = False
 
 
 def observe(spec: Spec, host: Host) -> Observed:
-    if not os.path.isdir("/run/systemd/system"):
+    from .agent import systemd
+
+    if not systemd.runs():
         raise CannotObserve(
             f"cannot look at service {spec.name}: systemd does not run on this host",
             hint="use `command` with the host's own service tool, or a host with systemd",
         )
-    from .agent.run import run
-
-    properties = ("ActiveState", "UnitFileState", "LoadState")
-    shown = run(
-        ["systemctl", "show", *(f"--property={name}" for name in properties), "--", spec.name],
-        timeout=30,
-    )
-    if shown.code != 0:
-        raise CannotObserve(
-            f"cannot look at service {spec.name}: {shown.stderr.strip()}",
-            hint=f"try `systemctl status {spec.name}` on the host",
-        )
-    values = dict(line.split("=", 1) for line in shown.stdout.splitlines() if "=" in line)
+    names = ("ActiveState", "UnitFileState", "LoadState", "NeedDaemonReload")
+    values = systemd.properties(spec.name, names)
+    state = values["LoadState"]
+    if spec.enabled or spec.state not in ("", "stopped"):
+        _check_usable(spec, state)
     return Observed(
-        values.get("ActiveState", ""),
-        values.get("UnitFileState", ""),
-        values.get("LoadState") == "loaded",
+        values["ActiveState"],
+        values["UnitFileState"],
+        state == "loaded",
+        values["NeedDaemonReload"] == "yes",
     )
+
+
+def _check_usable(spec: Spec, state: str) -> None:
+    """Whether the unit can be started or enabled at all; what is made earlier in the run comes first."""
+    if state == "not-found":
+        raise CannotObserve(
+            f"cannot look at service {spec.name}: there is no such unit",
+            hint="does its package come first? names: `systemctl list-unit-files` on the host",
+        )
+    if state == "masked":
+        raise CannotObserve(
+            f"cannot look at service {spec.name}: it is masked",
+            hint=f"somebody forbade it; if it is to run: `systemctl unmask {spec.name}` on the host",
+        )
+    if state in ("error", "bad-setting") and not spec.daemon_reload:
+        raise CannotObserve(
+            f"cannot look at service {spec.name}: systemd cannot read its unit file ({state})",
+            hint=f"look at `systemctl status {spec.name}` on the host",
+        )
 
 
 def diff(spec: Spec, observed: Observed) -> list[Change]:
     changes = []
+    if spec.daemon_reload and observed.stale:
+        changes.append(Change(Action.UPDATE, "daemon_reload", "needed", "done"))
     running = observed.active in ("active", "reloading", "activating")
     if spec.enabled is not None:
         enabled = observed.enabled in ("enabled", "enabled-runtime", "static", "alias", "indirect")
@@ -80,6 +101,8 @@ def apply(spec: Spec, observed: Observed, changes: list[Change], host: Host) -> 
     if spec.daemon_reload or not observed.loaded:
         _systemctl(spec, "daemon-reload")
     for change in changes:
+        if change.field == "daemon_reload":
+            continue
         if change.field == "enabled":
             _systemctl(spec, "enable" if spec.enabled else "disable", "--", spec.name)
         else:

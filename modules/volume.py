@@ -6,20 +6,27 @@ import os
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
+from .agent.external import check_can_be_made
 from .agent.files import private_folder, read_json, write_json
 from .agent.host import Host, Paths
 from .contract.change import Action, Change, Reason
-from .contract.compose import LABELS
-from .contract.errors import CannotApply, CannotObserve
+from .contract.compose import DRIVER_OPTS, LABELS
+from .contract.errors import CannotApply
 from .contract.fields import check_name
+from .contract.storage import check_driver_opts
 
 
 @dataclass(frozen=True)
 class Spec:
-    """A volume. `name` is the full name (`shop_data`)."""
+    """A volume. `name` is the full name (`shop_data`).
+
+    `driver_opts` (`type`, `device`, `o`, as of mount(8)) say that it is no folder of hostctl's own: a folder
+    of the host (`o: bind`), or a file system that each container mounts when it starts.
+    """
 
     name: str
     driver: str = "local"
+    driver_opts: Annotated[dict[str, str], DRIVER_OPTS] = field(default_factory=dict)
     external: bool = False
     labels: Annotated[dict[str, str], LABELS] = field(default_factory=dict)
     state: str = "present"
@@ -27,27 +34,45 @@ class Spec:
     def __post_init__(self) -> None:
         """Raise FieldError (the controller adds file and line): names become folders of the host."""
         check_name(self.name, "name")
+        check_driver_opts(self.driver_opts)
 
 
 @dataclass(frozen=True)
 class Observed:
-    """A volume as it is. `complete` is False where its record or its folder is missing."""
+    """A volume as it is.
+
+    Attributes:
+        complete: False where its record or its folder is missing.
+        wanted_opts: `driver_opts` as they will be after this run: containers are made with them.
+    """
 
     labels: dict[str, str] = field(default_factory=dict)
     project: str = ""
     complete: bool = True
+    driver_opts: dict[str, str] = field(default_factory=dict)
+    wanted_opts: dict[str, str] = field(default_factory=dict)
 
 
 def observe(spec: Spec, host: Host) -> Observed | None:
     """The volume's record and folder. Raises CannotObserve."""
     folder = host.paths.volume(spec.name)
     if not os.path.lexists(folder):
-        _check_absent(spec)
+        if spec.state != "absent":
+            check_can_be_made(
+                "volume", spec.name, external=spec.external, driver=spec.driver, ours="local"
+            )
         return None
     record = read_json(os.path.join(folder, "volume.json"))
     complete = record is not None and os.path.isdir(data_path(host.paths, spec.name))
     record = record or {}
-    return Observed(record.get("labels", {}), record.get("project", ""), complete)
+    options = record.get("driver_opts", {})
+    return Observed(
+        record.get("labels", {}),
+        record.get("project", ""),
+        complete,
+        options,
+        options if spec.external else spec.driver_opts,
+    )
 
 
 def diff(spec: Spec, observed: Observed | None) -> list[Change]:
@@ -63,6 +88,9 @@ def diff(spec: Spec, observed: Observed | None) -> list[Change]:
         changes.append(Change(Action.UPDATE, "folder", "incomplete", "complete"))
     if observed.labels != spec.labels:
         changes.append(Change(Action.UPDATE, "labels", observed.labels, spec.labels))
+    if observed.driver_opts != spec.driver_opts:
+        before, after = observed.driver_opts, spec.driver_opts
+        changes.append(Change(Action.UPDATE, "driver_opts", before, after))
     return changes
 
 
@@ -73,10 +101,13 @@ def apply(
     host: Host,
 ) -> dict[str, Any] | None:
     """Folder first, then the record; or away with both."""
+    from .runtime import id_ranges
+
     folder, data = host.paths.volume(spec.name), data_path(host.paths, spec.name)
     try:
         if spec.state == "absent":
             remove(host.paths, spec.name)
+            id_ranges.tidy(host.paths)
             return None
         private_folder(folder)
         if not os.path.isdir(data):
@@ -84,7 +115,12 @@ def apply(
             # Not less than 0755 whatever the umask: a container's own user must get in.
             os.chmod(data, 0o755)
         project = observed.project if observed is not None and observed.project else host.project
-        record = {"name": spec.name, "labels": dict(spec.labels), "project": project}
+        record = {
+            "name": spec.name,
+            "labels": dict(spec.labels),
+            "project": project,
+            "driver_opts": dict(spec.driver_opts),
+        }
         write_json(os.path.join(folder, "volume.json"), record)
     except OSError as error:
         what = "remove" if spec.state == "absent" else "create"
@@ -128,32 +164,12 @@ def remove(paths: Paths, name: str) -> None:
     _delete(trash)
 
 
-def _check_absent(spec: Spec) -> None:
-    if spec.state == "absent":
-        return
-    if spec.external:
-        raise CannotObserve(
-            f"cannot use volume {spec.name}: it is external and does not exist on this host",
-            hint="create it in the project that owns it, or take `external` away",
-            ref="external-missing",
-        )
-    if spec.driver != "local":
-        raise CannotObserve(
-            f"cannot create volume {spec.name}: driver {spec.driver} is not supported yet",
-            hint="use `driver: local`, or leave it out",
-            ref="not-supported",
-        )
-
-
 def _mounts_under(folder: str) -> list[str]:
     """Mount points at or below the folder in this process's mount namespace."""
-    found = []
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as stream:
-        for line in stream:
-            point = line.split()[4].replace("\\040", " ").replace("\\011", "\t")
-            if point == folder or point.startswith(folder + "/"):
-                found.append(point)
-    return found
+    from .runtime import mountinfo
+
+    points = [mount.path for mount in mountinfo.read()]
+    return [point for point in points if point == folder or point.startswith(folder + "/")]
 
 
 def _delete(folder: str) -> None:

@@ -18,7 +18,7 @@ from .running import playbook_argument, run_playbook, show
 def command(playbook: Path, yes: bool, hosts: HostOptions, run: RunOptions) -> int:
     """Make a playbook true.
 
-    Exits 0, 1 on an error before any host was touched, 2 where some host failed, 4 where some host
+    Exits 0, 1 on an error before anything was done on a host, 2 where some host failed, 4 where some host
     could not be reached, 6 on both.
     """
     from hostctl.report.run import Mode

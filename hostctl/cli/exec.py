@@ -13,8 +13,13 @@ from .options import HostOptions, host_options
 
 if TYPE_CHECKING:
     from hostctl.fleet.session import Call, Session
+    from hostctl.fleet.target import Target
 
     from .prefix import Prefixer
+
+ABSENT = ("no-container", "no-image")
+FAILED = 125
+"""The program could not be run, for another reason than itself (126 and 127); as Docker's."""
 
 
 @click.command("exec", context_settings={"allow_interspersed_args": False})
@@ -37,17 +42,13 @@ def command(
     hosts: HostOptions,
 ) -> int:
     """Run a command in a running container, on every host that has it; exit as the command does."""
-    from .hosts import on_targets, report_failures, targets_without_playbook
+    from .hosts import on_targets, targets_without_playbook
 
     if words[0] == "--" and len(words) > 1:  # as after kubectl's and podman-compose's exec
         words = words[1:]
     targets = targets_without_playbook(hosts)
-    if (interactive or tty) and len(targets) > 1:
-        raise HostctlError(
-            f"cannot attach to {len(targets)} hosts at once",
-            hint=f"choose one: hostctl exec -it -l {targets[0].name} {container} ...",
-            ref="several-hosts",
-        )
+    if interactive or tty:
+        one_host(targets, f"hostctl exec -it -l {targets[0].name} {container} ...")
     arguments: dict[str, Any] = {
         "name": container,
         "command": list(words),
@@ -57,6 +58,10 @@ def command(
         "stdin": interactive,
         "tty": tty,
     }
+    if tty:
+        from .terminal import window_size
+
+        arguments["rows"], arguments["columns"] = window_size()
     out, err = _outputs([target.name for target in targets])
 
     def run(session: Session) -> int:
@@ -64,18 +69,34 @@ def command(
 
         return _follow(call(session, "exec", arguments), session.target.name, out, err, arguments)
 
-    results = without_absent(on_targets(hosts, targets, run))
-    failed = report_failures(results)
+    return ended(on_targets(hosts, targets, run))
+
+
+def one_host(targets: list[Target], instead: str) -> None:
+    """Raises HostctlError where there are several: one terminal is for one program."""
+    if len(targets) > 1:
+        raise HostctlError(
+            f"cannot attach to {len(targets)} hosts at once",
+            hint=f"choose one: {instead}",
+            ref="several-hosts",
+        )
+
+
+def ended(results: dict[str, Any]) -> int:
+    """The highest exit code of a program; `FAILED` where one could not be run. Failures are said on stderr."""
+    from .hosts import report_failures
+
+    results = without_absent(results)
     codes = [code for code in results.values() if isinstance(code, int)]
-    return max([*codes, failed], default=0)
+    return max([*codes, FAILED if report_failures(results) else 0])
 
 
 def without_absent(results: dict[str, Any]) -> dict[str, Any]:
-    """The results of those hosts that have the container, where at least one has it."""
+    """The results of those hosts that have the container or image, where at least one has it."""
     here = {
         name: result
         for name, result in results.items()
-        if not (isinstance(result, HostctlError) and result.ref == "no-container")
+        if not (isinstance(result, HostctlError) and result.ref in ABSENT)
     }
     return here or results
 

@@ -28,8 +28,18 @@ def targets_without_playbook(hosts: HostOptions) -> list[Target]:
     Raises:
         HostctlError: an unknown host, a variable that cannot be used, or no host at all.
     """
-    from hostctl.desired.variables import connection_variables
     from hostctl.fleet.target import Target
+
+    return [Target.from_vars(name, found) for name, found in connections(hosts).items()]
+
+
+def connections(hosts: HostOptions) -> dict[str, dict[str, Any]]:
+    """The rendered `ansible_*` and `hostctl_*` variables of the selected hosts, in order.
+
+    Raises:
+        HostctlError: an unknown host, or no host at all.
+    """
+    from hostctl.desired.variables import connection_variables
     from hostctl.template import Engine
 
     inventory = hosts.inventory()
@@ -42,12 +52,13 @@ def targets_without_playbook(hosts: HostOptions) -> list[Target]:
             ref="no-hosts",
         )
     engine = Engine(Path.cwd())
-    found = []
-    for host in chosen:
-        variables = {"ansible_become": True}
-        variables |= connection_variables(host.name, inventory, engine, extra=extra)
-        found.append(Target.from_vars(host.name, variables))
-    return found
+    return {
+        host.name: {
+            "ansible_become": True,
+            **connection_variables(host.name, inventory, engine, extra=extra),
+        }
+        for host in chosen
+    }
 
 
 def session_options(

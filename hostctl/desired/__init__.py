@@ -1,6 +1,6 @@
 """Runs on the controller: desired state: what each host should be, as documents for the agent."""
 
-from .compile import CompiledPlay, Program, compile_playbook
-from .program import HostProgram
+from .compile import compile_playbook
+from .plays import CompiledPlay, Program
 
-__all__ = ["CompiledPlay", "HostProgram", "Program", "compile_playbook"]
+__all__ = ["CompiledPlay", "Program", "compile_playbook"]

@@ -1,16 +1,20 @@
-"""Runs on the controller: a playbook and an inventory into the programs of all hosts, before any is touched."""
+"""Runs on the controller: a playbook and an inventory into the programs of all hosts, before any is touched.
+
+What only rendering needs is imported where rendering begins: by then it is known which hosts are meant, and
+they can be dialled meanwhile (`on_plays`).
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from hostctl_host.contract.document import Document
 from hostctl_host.contract.errors import HostctlError
 
+from ..credentials import Logins
 from ..inventory import Inventory, InventoryHost
 from ..inventory.files import read_variables
 from ..playbook.errors import Collector, PlaybookErrors
@@ -20,61 +24,17 @@ from ..playbook.model import Play, Task
 from ..playbook.parse import parse_playbook
 from ..template import Deferred, Engine, Scope, TemplateError, UnknownResult
 from ..template.engine import has_template, is_template
-from .content import Content
-from .draft import Rendered
-from .graph import GraphLowering
 from .names import Ids
-from .program import HostProgram
-from .render import Renderer
+from .plays import CompiledPlay, Program, batches
 from .tags import Tags
-from .validate import check_keys
 from .variables import HostState, connection_variables, scope_for
 
-
-@dataclass
-class CompiledPlay:
-    """One play and its hosts.
-
-    Attributes:
-        hosts: all hosts of the play, in order.
-        programs: what each is told, by host name.
-        batches: the programs in the groups of `serial`: one group after another.
-    """
-
-    name: str
-    project: str
-    play: Play
-    hosts: list[InventoryHost]
-    programs: dict[str, HostProgram] = field(default_factory=dict)
-    batches: list[list[HostProgram]] = field(default_factory=list)
-
-
-@dataclass
-class Program:
-    """Everything that a run does, play by play.
-
-    Attributes:
-        modules: files of the user's own kinds; they travel with the agent.
-        project: the project of the first play.
-    """
-
-    path: Path
-    plays: list[CompiledPlay]
-    kinds: Kinds
-    source: str
-
-    @property
-    def modules(self) -> dict[str, Path]:
-        return self.kinds.user
-
-    @property
-    def hosts(self) -> list[InventoryHost]:
-        """All hosts of all plays, each once."""
-        return list({host.name: host for play in self.plays for host in play.hosts}.values())
-
-    @property
-    def projects(self) -> list[str]:
-        return list(dict.fromkeys(play.project for play in self.plays))
+if TYPE_CHECKING:
+    from .content import Content
+    from .draft import Rendered
+    from .graph import GraphLowering
+    from .program import HostProgram
+    from .render import Renderer
 
 
 def compile_playbook(
@@ -87,11 +47,14 @@ def compile_playbook(
     extra_vars: Mapping[str, Any] | None = None,
     prune: bool = False,
     check_mode: bool = False,
+    on_plays: Callable[[list[CompiledPlay]], None] = lambda _: None,
 ) -> Program:
     """Read, check and render a playbook for all its hosts.
 
     Args:
         check_mode: what `ansible_check_mode` says: True where nothing will be done.
+        on_plays: called as soon as it is known which hosts are meant and how they are reached, before
+            anything is rendered for them, if nothing was wrong so far.
     Raises:
         PlaybookErrors: everything that is wrong with it, at once.
     """
@@ -99,7 +62,7 @@ def compile_playbook(
         Path(path), inventory, Tags.of(tags, skip_tags), dict(extra_vars or {}), prune, check_mode
     )
     try:
-        return compiler.program(limit)
+        return compiler.program(limit, on_plays)
     except PlaybookErrors:
         raise
     except HostctlError as error:
@@ -126,15 +89,18 @@ class _Compiler:
         self.errors = Collector()
         self.kinds = Kinds(path.parent)
         self.engine = Engine(path.parent)
-        self.content = Content()
-        self.renderer = Renderer(self.engine, self.kinds, self.content)
+        self.logins = Logins()
         self.states: dict[str, HostState] = {}
         self.ids: dict[tuple[str, str], Ids] = {}
 
-    def program(self, limit: str) -> Program:
+    def program(self, limit: str, on_plays: Callable[[list[CompiledPlay]], None]) -> Program:
         chosen = self._limit(limit)
         book = parse_playbook(self.path, self.kinds.names, self.errors)
         plays = [self._play(play, chosen) for play in book.plays]
+        if not self.errors.errors:
+            on_plays(plays)
+        for compiled in plays:
+            self._fill(compiled)
         self._several_plays(plays)
         for play in plays:
             self._check_static(play.play)
@@ -143,6 +109,23 @@ class _Compiler:
         for state in self.states.values():
             state.restart()
         return Program(self.path, plays, self.kinds, self._source())
+
+    @cached_property
+    def content(self) -> Content:
+        from .content import Content
+
+        return Content()
+
+    @cached_property
+    def renderer(self) -> Renderer:
+        from .render import Renderer
+
+        return Renderer(self.engine, self.kinds, self.content)
+
+    def _lowering(self, play: Play) -> GraphLowering:
+        from .graph import GraphLowering
+
+        return GraphLowering(play, self.engine, self.kinds, self.content)
 
     def _trials(self, play: CompiledPlay) -> None:
         """Render for every host; an error that not all of them have names those that do."""
@@ -171,36 +154,43 @@ class _Compiler:
 
     def _play(self, play: Play, chosen: set[str] | None) -> CompiledPlay:
         hosts = [host for host in self._hosts(play) if chosen is None or host.name in chosen]
-        groups = batches(hosts, play.serial)
-        compiled = CompiledPlay(play.name, play.project, play, hosts)
-        files = self._vars_files(play)
         tasks = [task for task in play.tasks if self.tags.wants((*play.tags, *task.tags))]
-        graph = GraphLowering(play, self.engine, self.kinds, self.content)
+        groups = batches(hosts, play.serial)
+        reached = {host.name: self._connection(host, play) for host in hosts}
+        return CompiledPlay(play.name, play.project, play, hosts, groups, tasks, reached)
+
+    def _fill(self, compiled: CompiledPlay) -> None:
+        """What each host of the play is told."""
+        play = compiled.play
+        files = self._vars_files(play)
+        graph = self._lowering(play)
         wanted = not graph.empty and self.tags.wants(play.tags)
         # what holds no template is the same on all hosts: rendered once
         shared: dict[int, Rendered | None] = {
-            id(task): None for task in tasks if _is_static(task, play)
+            id(task): None for task in compiled.tasks if _is_static(task, play)
         }
-        for host in hosts:
+        for host in compiled.hosts:
             compiled.programs[host.name] = self._host_program(
-                host, compiled, groups, tasks, graph if wanted else None, files, shared
+                host, compiled, graph if wanted else None, files, shared
             )
-        compiled.batches = [[compiled.programs[host.name] for host in group] for group in groups]
-        return compiled
 
     def _host_program(
         self,
         host: InventoryHost,
         compiled: CompiledPlay,
-        groups: list[list[InventoryHost]],
-        tasks: list[Task],
         graph: GraphLowering | None,
         files: list[dict[str, Any]],
         shared: dict[int, Rendered | None],
     ) -> HostProgram:
+        from hostctl_host.contract.document import Document
+
+        from .program import HostProgram
+
         play = compiled.play
         names = [one.name for one in compiled.hosts]
-        batch = next(([one.name for one in group] for group in groups if host in group), names)
+        batch = next(
+            ([one.name for one in group] for group in compiled.groups if host in group), names
+        )
         magic: dict[str, Any] = {
             "ansible_play_hosts": names,
             "ansible_play_hosts_all": names,
@@ -225,7 +215,7 @@ class _Compiler:
         program = HostProgram(
             host,
             play,
-            tasks,
+            compiled.tasks,
             graph.lower if graph else None,
             renderer=self.renderer,
             scope=scope,
@@ -239,7 +229,9 @@ class _Compiler:
             ),
             shared=shared,
         )
-        program.connection = self._connection(host, play)
+        program.become = compiled.become
+        program.connection = compiled.connections[host.name]
+        program.logins = self.logins.of(host.name, program.connection, self.errors.take)
         return program
 
     def _connection(self, host: InventoryHost, play: Play) -> dict[str, Any]:
@@ -300,10 +292,17 @@ class _Compiler:
 
     def _check_static(self, play: Play) -> None:
         """Keys of every task and section, also of those that have to wait or are not for any host."""
+        from .validate import check_keys
+
         for task in (*play.tasks, *play.handlers):
             if task.kind not in LOCAL:
                 check_keys(
-                    self.kinds.spec(task.kind), task.kind, task.args, task.args_where, self.errors
+                    self.kinds.spec(task.kind),
+                    task.kind,
+                    task.args,
+                    task.args_where,
+                    self.errors,
+                    frozenset(("env_file",)) if task.kind == "container" else frozenset(),
                 )
             if task.become is False and play.become:
                 self.errors.add(
@@ -320,7 +319,7 @@ class _Compiler:
                 hint="containers have an environment of their own; no other kind runs a program of yours",
                 ref="not-supported",
             )
-        GraphLowering(play, self.engine, self.kinds, self.content).check(self.errors)
+        self._lowering(play).check(self.errors)
         seen: dict[str, Task] = {}
         for handler in play.handlers:
             if handler.name in seen:
@@ -357,39 +356,15 @@ class _Compiler:
         return f"{user}@{os.uname().nodename}:{os.path.abspath(self.path)}"
 
 
-def batches(hosts: list[InventoryHost], serial: tuple[Any, ...]) -> list[list[InventoryHost]]:
-    """The hosts in groups as `serial` says; its last step repeats. Percentages round down, to at least 1."""
-    if not serial:
-        return [hosts] if hosts else []
-    out: list[list[InventoryHost]] = []
-    left = list(hosts)
-    steps = list(serial)
-    while left:
-        step = str(steps.pop(0) if len(steps) > 1 else steps[0])
-        size = max(1, len(hosts) * int(step[:-1]) // 100) if step.endswith("%") else int(step)
-        out.append(left[:size])
-        left = left[size:]
-    return out
-
-
 def _is_static(task: Task, play: Play) -> bool:
     plain = all(isinstance(condition, bool) for condition in task.when)
-    parts = (
-        task.args,
-        task.loop,
-        task.name,
-        task.label,
-        list(task.notify),
-        task.ignore_errors,
-        task.no_log,
-    )
+    parts = (task.args, task.loop, task.name, task.label, list(task.notify))
+    flags = (task.ignore_errors, task.no_log)
     return (
         plain
         and task.kind not in ("template", "container")
         and task.kind not in LOCAL
-        and not any(has_template(part) for part in parts)
+        and not any(has_template(part) for part in (*parts, *flags))
         and not (task.kind == "command" and has_template(play.environment))
-        and not any(
-            isinstance(flag, str) for flag in (task.ignore_errors, task.no_log, play.no_log)
-        )
+        and not any(isinstance(flag, str) for flag in (*flags, play.no_log))
     )

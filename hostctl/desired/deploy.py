@@ -5,13 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from hostctl_host.contract.compose import parse_cpus
-from hostctl_host.contract.fields import parse_size
+from hostctl_host.contract.compose.limits import parse_cpus
+from hostctl_host.contract.fields import FieldError, parse_size
 
 from ..playbook.errors import Collector, did_you_mean
 from ..yaml import Place
 
-_LIMITS = {"cpus": "cpus", "memory": "mem_limit", "pids": "pids_limit"}
+_FIELDS = {
+    "limits": {"cpus": "cpus", "memory": "mem_limit", "pids": "pids_limit"},
+    # What is promised to a container is its share where CPUs are scarce: one CPU is 1024 shares.
+    "reservations": {"cpus": "cpu_shares", "memory": "mem_reservation"},
+}
+_RESERVATIONS_LATER = ("devices", "generic_resources")
 _LATER = (
     "update_config",
     "rollback_config",
@@ -30,16 +35,24 @@ class Deploy:
     replicas: int = 1
     limits: dict[str, Any] | None = None
 
-    def fold(self, spec: Any, place: Place, raw: Any, errors: Collector) -> Any:
-        """The spec with the limits in it; the same limit in both places is an error."""
+    def fold(self, spec: Any, place: Place, raw: Any, errors: Collector) -> Any | None:
+        """The spec with the limits in it; None where they cannot be together with the other keys."""
         for name in self.limits or {}:
             if getattr(spec, name):
                 errors.add(
-                    f"cannot use both {name} and deploy.resources.limits",
+                    f"cannot use both {name} and deploy.resources",
                     where=place.key(raw, name, name=True),
                     ref="limit-twice",
                 )
-        return replace(spec, **self.limits) if self.limits else spec
+        try:
+            return replace(spec, **self.limits) if self.limits else spec
+        except FieldError as error:
+            errors.add(
+                f"cannot use deploy.resources: {error} ({'.'.join(map(str, error.path))})",
+                where=place.walk(raw, ["deploy", "resources"]),
+                ref="wrong-type",
+            )
+            return None
 
 
 def read_deploy(value: Any, place: Place, raw: Any, errors: Collector) -> Deploy | None:
@@ -75,7 +88,7 @@ def _read(value: Any, place: Place, written: Any, errors: Collector) -> Deploy:
         replicas = int(replicas)
     if not isinstance(replicas, int) or isinstance(replicas, bool) or not 0 <= replicas <= 1000:
         errors.add(
-            f"cannot use {replicas!r} for deploy.replicas: it is a number of containers",
+            f"cannot use {replicas!r} for deploy.replicas: it is a number of containers, 0 to 1000",
             where=place.key(written, "replicas"),
             ref="wrong-type",
         )
@@ -90,40 +103,58 @@ def _limits(resources: Any, place: Place, written: Any, errors: Collector) -> di
     if not isinstance(resources, dict):
         errors.add("cannot use deploy.resources: it is a map", where=at, ref="wrong-type")
         return {}
-    for key in resources:
-        where = place.walk(written, ["resources", key], name=True)
-        if key == "reservations":
-            errors.add(
-                "not supported yet: deploy.resources.reservations", where=where, ref="not-supported"
-            )
-        elif key != "limits":
-            errors.add(
-                f"cannot use the key {key!r} in deploy.resources",
-                where=where,
-                hint=did_you_mean(key, ("limits",)),
-                ref="unknown-key",
-            )
-    limits = resources.get("limits") or {}
-    if not isinstance(limits, dict):
-        errors.add("cannot use deploy.resources.limits: it is a map", where=at, ref="wrong-type")
-        return {}
     out: dict[str, Any] = {}
-    for key, value in limits.items():
-        where = place.walk(written, ["resources", "limits", key])
-        if key not in _LIMITS:
+    for part, values in resources.items():
+        where = place.walk(written, ["resources", part], name=True)
+        if part not in _FIELDS:
             errors.add(
-                f"cannot use the key {key!r} in deploy.resources.limits",
+                f"cannot use the key {part!r} in deploy.resources",
                 where=where,
-                hint=did_you_mean(key, _LIMITS),
+                hint=did_you_mean(part, _FIELDS),
                 ref="unknown-key",
             )
-            continue
-        try:
-            out[_LIMITS[key]] = _limit(key, value)
-        except ValueError as error:
+        elif values is not None and not isinstance(values, dict):
             errors.add(
-                f"cannot use deploy.resources.limits.{key}: {error}", where=where, ref="wrong-type"
+                f"cannot use deploy.resources.{part}: it is a map", where=at, ref="wrong-type"
             )
+        else:
+            out.update(_part(part, values or {}, place, written, errors))
+    return out
+
+
+def _part(
+    part: str, values: dict[str, Any], place: Place, written: Any, errors: Collector
+) -> dict[str, Any]:
+    """`limits` or `reservations`, by the names of the spec."""
+    out: dict[str, Any] = {}
+    fields = _FIELDS[part]
+    for key, value in values.items():
+        where = place.walk(written, ["resources", part, key])
+        if part == "reservations" and key in _RESERVATIONS_LATER:
+            errors.add(
+                f"not supported yet: deploy.resources.{part}.{key}",
+                where=where,
+                ref="not-supported",
+            )
+        elif key not in fields:
+            errors.add(
+                f"cannot use the key {key!r} in deploy.resources.{part}",
+                where=where,
+                hint=did_you_mean(key, fields),
+                ref="unknown-key",
+            )
+        else:
+            try:
+                made = _limit(key, value)
+            except ValueError as error:
+                errors.add(
+                    f"cannot use deploy.resources.{part}.{key}: {error}",
+                    where=where,
+                    ref="wrong-type",
+                )
+                continue
+            share = fields[key] == "cpu_shares"
+            out[fields[key]] = max(2, round(made * 1024)) if share else made
     return out
 
 

@@ -18,29 +18,48 @@ from ..yaml import Place
 from .content import Content
 from .draft import Draft
 from .images import image_data
-from .services import Service, lower_services
+from .service_files import read_files
+from .services import Lowered, Service, lower_services
+from .storage import check_memory_volumes
 from .validate import check_keys, validate
+from .values import section_value
 
 EXTRA_KEYS = {
-    "container": frozenset(("container_name",)),
+    "container": frozenset(("container_name", "env_file")),
     "network": frozenset(("ipam",)),
     "volume": frozenset(),
     "image": frozenset(),
+    "secret": frozenset(("content",)),
+    "config": frozenset(),
 }
-KINDS = {"images": "image", "networks": "network", "volumes": "volume", "containers": "container"}
-_INTERNAL = {"container": ("name", "service", "number"), "image": ("name", "content")}
+KINDS = {
+    "images": "image",
+    "networks": "network",
+    "volumes": "volume",
+    "secrets": "secret",
+    "configs": "config",
+    "containers": "container",
+}
+_INTERNAL = {
+    "container": ("name", "service", "number"),
+    "image": ("name", "content"),
+    "secret": ("digest", "state"),
+    "config": ("digest", "hidden", "state"),
+}
+BOOT = "hostctl"
 _COMPOSE_VARIABLE = re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_]*")
 _SHELL_KEYS = ("command", "entrypoint")
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One declared thing: its key and body rendered, beside what was written."""
+    """One declared thing: its key and body rendered, beside what was written; `secret`: a hidden value is in it."""
 
     key: str
     body: Any
     raw: Any
     place: Place
+    secret: bool = False
 
 
 @dataclass
@@ -50,6 +69,8 @@ class Names:
     images: dict[str, str] = field(default_factory=dict)
     networks: dict[str, str] = field(default_factory=dict)
     volumes: dict[str, str] = field(default_factory=dict)
+    secrets: dict[str, str] = field(default_factory=dict)
+    configs: dict[str, str] = field(default_factory=dict)
 
 
 class GraphLowering:
@@ -106,20 +127,32 @@ class GraphLowering:
         drafts = self._images(scope, names, errors)
         drafts += self._named("networks", scope, names.networks, errors)
         drafts += self._named("volumes", scope, names.volumes, errors)
+        drafts += self._valued("secrets", scope, names.secrets, errors)
+        drafts += self._valued("configs", scope, names.configs, errors)
         services: list[Service] = []
         for entry in self._entries("containers", scope, errors, drafts):
+            body = entry.body
+            if isinstance(body, dict):
+                body = read_files(body, entry.raw, entry.place, self.engine, self.content, errors)
             service = Service.read(
-                entry.key, entry.body, entry.raw, entry.place, self.kinds.spec("container"), errors
+                entry.key, body, entry.raw, entry.place, self.kinds.spec("container"), errors
             )
             if service is not None:
                 services.append(service)
+        declared = {str(key) for key in self.play.sections.get("containers", {})}
         made = lower_services(
-            services, self.play.project, names, local_folder(scope, self.engine), errors
+            services,
+            self.play.project,
+            names,
+            local_folder(scope, self.engine),
+            errors,
+            frozenset(declared - {service.key for service in services}),
         )
-        implicit = self._implicit(made.images, made.networks, names)
+        check_memory_volumes([*drafts, *made.drafts], errors)
+        implicit = self._implicit(made, names)
         hidden = self.engine.condition(scope, self.play.no_log, self.play.place("no_log"))
         return [
-            replace(draft, resource=replace(draft.resource, no_log=hidden))
+            replace(draft, resource=replace(draft.resource, no_log=hidden or draft.resource.no_log))
             for draft in (*implicit, *drafts, *made.drafts)
         ]
 
@@ -131,7 +164,9 @@ class GraphLowering:
             place = self._place(section, key)
             try:
                 name = str(self.engine.text(scope, key, place)) if is_template(key) else str(key)
-                out.append(Entry(name, self.engine.value(scope, body, place), body, place))
+                scope.touched.clear()
+                value = self.engine.value(scope, body, place)
+                out.append(Entry(name, value, body, place, bool(scope.touched)))
             except TemplateError as error:
                 errors.take(error)
             except UnknownResult as unknown:
@@ -207,24 +242,53 @@ class GraphLowering:
                 drafts.append(_draft(kind, str(data["name"]), spec, entry.place))
         return drafts
 
-    def _implicit(
-        self, images: dict[str, Place], networks: dict[str, Place], names: Names
+    def _valued(
+        self, section: str, scope: Scope, names: dict[str, str], errors: Collector
     ) -> list[Draft]:
-        """Images that containers use and nobody declared, and the default network."""
-        out = []
-        for name, place in images.items():
+        """Secrets and configs: named as networks are; what they hold becomes content."""
+        drafts: list[Draft] = []
+        kind = KINDS[section]
+        for entry in self._entries(section, scope, errors, drafts):
+            label = f"the {kind} {entry.key}"
+            data = section_value(
+                kind, entry, self.play.project, self.engine, self.content, errors, label
+            )
+            names[entry.key] = str((data or {}).get("name", entry.key))
+            if data is None:
+                continue
+            spec = validate(
+                self.kinds.spec(kind), kind, data, entry.place, entry.raw, errors, label
+            )
+            if spec is not None:
+                digests = (spec.digest,) if spec.digest else ()
+                draft = _draft(kind, spec.name, spec, entry.place, digests=digests)
+                hidden = kind == "secret" or entry.secret
+                drafts.append(replace(draft, resource=replace(draft.resource, no_log=hidden)))
+        return drafts
+
+    def _implicit(self, made: Lowered, names: Names) -> list[Draft]:
+        """Images that containers use and nobody declared, the default network, and their coming back."""
+        image, network = self.kinds.spec("image"), self.kinds.spec("network")
+        found = [boot_draft(self.kinds, draft.resource) for draft in made.drafts[:1]]
+        for name, place in made.images.items():
             if name not in names.images:
-                out.append(
-                    _draft("image", name, self.kinds.spec("image")(name=name), place, implicit=True)
-                )
-        for name, place in networks.items():
+                spec = image(name=name, platform=made.platforms[name])
+                found.append(_draft("image", name, spec, place, implicit=True))
+        for name, place in made.networks.items():
             if name not in names.networks.values():
-                out.append(
-                    _draft(
-                        "network", name, self.kinds.spec("network")(name=name), place, implicit=True
-                    )
-                )
-        return out
+                found.append(_draft("network", name, network(name=name), place, implicit=True))
+        return found
+
+
+def boot_draft(kinds: Kinds, needed_by: Resource) -> Draft:
+    """What brings containers back after a reboot: whatever has containers has it."""
+    spec = encode(kinds.spec("boot")(BOOT))
+    return Draft(
+        "boot",
+        BOOT,
+        replace(needed_by, kind="boot", spec=spec, needs=(), where=""),
+        implicit=True,
+    )
 
 
 def _draft(

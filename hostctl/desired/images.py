@@ -32,7 +32,7 @@ def image_data(
     else:
         errors.add(f"cannot use the image {name}: it is no map", where=place, ref="wrong-type")
         return None
-    sources = [key for key in ("pull", "bootstrap", "archive") if key in data]
+    sources = [key for key in ("pull", "bootstrap", "archive", "build") if key in data]
     if len(sources) > 1:
         errors.add(
             f"cannot use the image {name}: it has both {sources[0]} and {sources[1]}",
@@ -51,6 +51,16 @@ def image_data(
             return None
         data["content"] = names
         return data, tuple(dict.fromkeys(names.values()))
+    if "build" in data:
+        from .builds import build_data
+
+        made = build_data(
+            data["build"], raw["build"], place.key(raw, "build"), engine, content, errors
+        )
+        if made is None:
+            return None
+        data["build"], listed = made
+        return data, listed
     if "bootstrap" not in data:
         where = place.key(raw, "pull") if isinstance(body, dict) and "pull" in body else place
         reference = _full(str(data.get("pull") or name), where, errors)
@@ -104,7 +114,7 @@ def full_reference(body: Any, name: str) -> str:
     """What an entry of `images:` stands for: the reference that it is pulled by, or its own name."""
     written = body if isinstance(body, str) else None
     if isinstance(body, dict):
-        if "bootstrap" in body or "archive" in body:
+        if "bootstrap" in body or "archive" in body or "build" in body:
             return name
         written = body.get("pull")
     try:

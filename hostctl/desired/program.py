@@ -10,6 +10,7 @@ from hostctl_host.contract.document import Document, Resource, document_to_json
 from hostctl_host.contract.errors import HostctlError
 from hostctl_host.contract.spec import encode
 
+from ..credentials import Logins
 from ..inventory import InventoryHost
 from ..playbook.errors import Collector
 from ..playbook.keys import LOCAL
@@ -32,7 +33,7 @@ class HostProgram:
         host, project: whom it is for.
         become: whether the agent has to run as root.
         connection: rendered `ansible_*` and `hostctl_*` variables, for the fleet.
-        credentials: registry -> user and password, sent beside the document.
+        logins: of the images' registries; what they say goes beside the document.
         messages: lines of `debug` tasks: (task, text).
     """
 
@@ -53,9 +54,9 @@ class HostProgram:
         self.host = host
         self.play = play
         self.project = options.project
-        self.become = play.become or any(task.become for task in tasks)
+        self.become = False
         self.connection: dict[str, Any] = {}
-        self.credentials: dict[str, dict[str, str]] = {}
+        self.logins = Logins()
         self.messages: list[tuple[str, str]] = []
         self._renderer = renderer
         self._content: Content = renderer.content
@@ -150,11 +151,9 @@ class HostProgram:
         Raises:
             PlaybookErrors: what shows only with the host's facts.
         """
-        return {
-            "type": "document",
-            "document": document_to_json(self.document()),
-            "credentials": self.credentials,
-        }
+        document = self.document()
+        told = self.logins.for_images(document.resources, document.handlers)
+        return {"type": "document", "document": document_to_json(document), **told}
 
     def blob(self, digest: str) -> bytes:
         """The bytes of a content blob."""
@@ -223,6 +222,7 @@ class HostProgram:
             "handlers": [encode(handler) for handler in handlers],
             "content": self._sizes(resources, handlers),
             "more": more,
+            **self.logins.for_images(resources, handlers),
         }
 
     def _all(self, task: Task, key: str, conditions: tuple[Any, ...], scope: Scope) -> bool:
@@ -386,8 +386,10 @@ class HostProgram:
             kept.append(draft)
             out.append(replace(draft.resource, id=name))
         if graph:
-            full = [tuple(renamed.get(need, need) for need in one.needs) for one in out]
-            out = [replace(one, needs=needs) for one, needs in zip(out, full, strict=True)]
+            full = [
+                [tuple(renamed.get(n, n) for n in ns) for ns in (r.needs, r.optional)] for r in out
+            ]
+            out = [replace(r, needs=a, optional=b) for r, (a, b) in zip(out, full, strict=True)]
         return tuple(out), kept
 
     def _sizes(self, resources: list[Resource], handlers: list[Resource]) -> dict[str, int]:

@@ -19,10 +19,13 @@ from ..template.engine import is_template
 from . import local
 from .content import Content, fill
 from .draft import Draft, Rendered
+from .service_files import digests as content_of
+from .service_files import read_files
 from .standalone import lower_task
 from .validate import validate
+from .values import fill_value
 
-CONTENT_KINDS = ("copy", "template")
+CONTENT_KINDS = ("copy", "template", "secret", "config")
 
 
 class Renderer:
@@ -153,7 +156,24 @@ class Renderer:
                     **self.engine.value(scope, play.environment, play.place("environment")),
                     **(own if isinstance(own, dict) else {}),
                 }
-            if task.kind in CONTENT_KINDS:
+            if task.kind in ("secret", "config"):
+                scope.touched.clear()
+                data = self.engine.value(scope, task.args, task.args_where)
+                if scope.touched and task.kind == "config":
+                    data["hidden"], resource = True, replace(resource, no_log=True)
+                filled = fill_value(
+                    task.kind,
+                    data,
+                    task.args,
+                    task.args_where,
+                    self.engine,
+                    self.content,
+                    errors,
+                )
+                if filled is None:
+                    return []
+                data = filled
+            elif task.kind in CONTENT_KINDS:
                 filled = fill(
                     task.kind,
                     data,
@@ -169,6 +189,8 @@ class Renderer:
                 data = filled
         except UnknownResult as error:
             return [self._unknown(task, play, scope, final, item, error)]
+        if task.kind == "container":
+            data = read_files(data, task.args, task.args_where, self.engine, self.content, errors)
         spec = validate(cls, task.kind, data, task.args_where, task.args, errors)
         if spec is None:
             return []
@@ -181,7 +203,7 @@ class Renderer:
         made = replace(resource, spec=encode(spec), maybe=bool(unknown))
         digest = data.get("digest", "") if task.kind in CONTENT_KINDS else ""
         key = _title_key(task) if _secret_key(resource) else key_of(spec)
-        digests = (digest,) if digest else ()
+        digests = content_of(spec) if task.kind == "container" else (digest,) if digest else ()
         return [*implicit, Draft(task.kind, key, made, digests, final=final, item=item)]
 
     def _frame(
@@ -203,13 +225,18 @@ class Renderer:
         )
 
     def _hidden(self, task: Task, play: Play, scope: Scope) -> bool:
-        """`no_log`: the task's own word, else the play's."""
+        """`no_log`: the task's own word, else the play's; a secret is one whatever they say."""
+        if task.kind == "secret":
+            return True
         if task.keys.get("no_log") is not None:
             return self.engine.condition(scope, task.no_log, task.place("no_log"))
         return self.engine.condition(scope, play.no_log, play.place("no_log"))
 
     def _title(self, task: Task, play: Play, scope: Scope, item: Any) -> str:
-        """The task's name for people: rendered if that is possible, with the item of a loop."""
+        """The task's name for people: rendered if that is possible, with the item of a loop.
+
+        A task of a loop that has no name is called by its kind; without a loop its id says all.
+        """
         name = task.name
         label = ""
         try:
@@ -224,7 +251,7 @@ class Renderer:
                 label = f" (item={shown})" if len(str(shown)) <= 100 else ""
         except (TemplateError, Deferred, UnknownResult):
             pass
-        return f"{name}{label}" if name or label else ""
+        return f"{name or task.kind}{label}" if label else name
 
     def _notify(self, task: Task, play: Play, scope: Scope, errors: Collector) -> tuple[str, ...]:
         out: list[str] = []

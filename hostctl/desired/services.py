@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +15,10 @@ from .deploy import Deploy, read_deploy
 from .draft import Draft
 from .images import known_image
 from .names import full_image
+from .peers import find_peers, named_in_full
 from .ports import check_ports, choose_ports
+from .service_files import digests
+from .storage import bind_source, given
 from .validate import validate
 
 if TYPE_CHECKING:
@@ -64,9 +66,8 @@ class Service:
         spec = validate(spec_type, "container", data, place, raw, errors, f"the container {key}")
         if spec is None or deploy is None:
             return None
-        return cls(
-            key, deploy.fold(spec, place, raw, errors), deploy, str(container_name), raw, place
-        )
+        spec = deploy.fold(spec, place, raw, errors)
+        return None if spec is None else cls(key, spec, deploy, str(container_name), raw, place)
 
     def at(self, *keys: Any) -> Place:
         return self.place.walk(self.raw, keys)
@@ -83,17 +84,24 @@ class Lowered:
     """What the services need that nobody declared, and their resources."""
 
     images: dict[str, Place] = field(default_factory=dict)
+    platforms: dict[str, str] = field(default_factory=dict)
     networks: dict[str, Place] = field(default_factory=dict)
     drafts: list[Draft] = field(default_factory=list)
 
 
 def lower_services(
-    services: list[Service], project: str, names: Names, folder: str, errors: Collector
+    services: list[Service],
+    project: str,
+    names: Names,
+    folder: str,
+    errors: Collector,
+    broken: frozenset[str] = frozenset(),
 ) -> Lowered:
     """Every service's containers, with full names and needs.
 
     Args:
         folder: what relative binds are relative to; empty where the host is another machine.
+        broken: declared containers that are not among the services: why is said already.
     """
     out = Lowered()
     by_key = {service.key: service for service in services}
@@ -106,7 +114,7 @@ def lower_services(
                 ref="replicas",
             )
             continue
-        _Lowering(service, project, names, folder, by_key, errors, out).lower()
+        Lowering(service, project, names, folder, by_key, errors, out, broken=broken).lower()
     check_ports(services, project, errors)
     return out
 
@@ -115,10 +123,10 @@ def lower_alone(
     service: Service, project: str, names: Names, folder: str, errors: Collector, out: Lowered
 ) -> Any | None:
     """The final spec of a container outside of `containers:`: a name that nobody declared stands for itself."""
-    return _Lowering(service, project, names, folder, {}, errors, out, literal=True).alone()
+    return Lowering(service, project, names, folder, {}, errors, out, literal=True).alone()
 
 
-class _Lowering:
+class Lowering:
     """One service. `literal`: names that are not declared are taken as they are."""
 
     def __init__(
@@ -132,7 +140,9 @@ class _Lowering:
         out: Lowered,
         *,
         literal: bool = False,
+        broken: frozenset[str] = frozenset(),
     ) -> None:
+        self.broken = broken
         self.service = service
         self.project = project
         self.names = names
@@ -145,13 +155,17 @@ class _Lowering:
     def alone(self) -> Any | None:
         spec = self.service.spec
         image, volumes, networks = self.image(), self.volumes(), self.networks()
+        shared = given(self)
         if image is None or volumes is None or networks is None:
+            return None
+        if shared is None or not named_in_full(self):
             return None
         known = spec.service or spec.name
         return replace(
             spec,
             image=image,
             volumes=volumes,
+            **shared,
             networks=tuple(_named(network, known, spec.name) for network in networks),
             ports=choose_ports(spec.ports, spec.number),
         )
@@ -162,12 +176,22 @@ class _Lowering:
         depends = self.depends_on()
         volumes = self.volumes()
         networks = self.networks()
+        shared = given(self)
         if image is None or depends is None or volumes is None or networks is None:
             return
-        needs = [f"image.{image}"]
+        peers = find_peers(self)
+        if shared is None or peers is None:
+            return
+        needs = ["boot.hostctl", f"image.{image}"]
         needs += [f"network.{network.network}" for network in networks]
         needs += [f"volume.{v.source}" for v in volumes if v.type == "volume" and v.source]
+        needs += [f"secret.{grant.source}" for grant in shared["secrets"]]
+        needs += [f"config.{grant.source}" for grant in shared["configs"]]
+        optional = [f"container.{name}" for name, how in depends.items() if not how.required]
         needs += [f"container.{name}" for name in depends]
+        others = [f"container.{mode.partition(':')[2]}" for mode in peers.values() if mode]
+        others += [f"container.{name.partition(':')[0]}" for name in shared["volumes_from"]]
+        needs += others
         for number, name in enumerate(service.names(self.project), 1):
             made = replace(
                 spec,
@@ -175,9 +199,11 @@ class _Lowering:
                 image=image,
                 number=number,
                 volumes=volumes,
+                **shared,
                 networks=tuple(_named(network, service.key, name) for network in networks),
                 ports=choose_ports(spec.ports, number),
-                depends_on={one: {} for one in depends},
+                depends_on=depends,
+                **{kind: mode for kind, mode in peers.items() if mode},
                 deploy={},
             )
             resource = Resource(
@@ -185,14 +211,24 @@ class _Lowering:
                 kind="container",
                 spec=encode(made),
                 needs=tuple(dict.fromkeys(needs)),
+                optional=tuple(name for name in optional if name not in others),
                 where=service.place.position,
             )
-            self.out.drafts.append(Draft("container", name, resource))
+            self.out.drafts.append(Draft("container", name, resource, digests(made)))
 
     def image(self) -> str | None:
-        reference = self.service.spec.image
+        spec = self.service.spec
+        reference = spec.image
         known = known_image(reference, self.names.images)
         if known is not None:
+            if spec.platform:
+                self.errors.add(
+                    f"cannot use platform: the image {reference} is declared in images",
+                    where=self.service.at("platform"),
+                    hint="write its platform there",
+                    ref="platform-twice",
+                )
+                return None
             return known
         try:
             full = full_image(reference)
@@ -201,17 +237,29 @@ class _Lowering:
                 f"cannot use the image: {error}", where=self.service.at("image"), ref="image-name"
             )
             return None
+        other = self.out.platforms.setdefault(full, spec.platform)
+        if other != spec.platform:
+            self.errors.add(
+                f"cannot use {reference} for {spec.platform or 'any platform'}: another container uses it"
+                f" for {other or 'any platform'}",
+                where=self.service.at("platform" if spec.platform else "image"),
+                hint="a host has one image under a name: declare two in images, with other names",
+                ref="platform-twice",
+            )
+            return None
         self.out.images.setdefault(full, self.service.at("image"))
         return full
 
-    def depends_on(self) -> list[str] | None:
-        out: list[str] = []
-        for key in self.service.spec.depends_on:
+    def depends_on(self) -> dict[str, Any] | None:
+        """Full name of each container -> what is waited for; an optional one need not be declared."""
+        out: dict[str, Any] = {}
+        for key, dependency in self.service.spec.depends_on.items():
             other = self.by_key.get(key)
-            if other is None:
+            if other is not None:
+                out.update(dict.fromkeys(other.names(self.project), dependency))
+            elif dependency.required and key not in self.broken:
                 self.unknown("container", key, self.by_key, self.service.at("depends_on", key))
                 return None
-            out += other.names(self.project)
         return out
 
     def volumes(self) -> tuple[Any, ...] | None:
@@ -224,27 +272,12 @@ class _Lowering:
                     return None
                 mount = replace(mount, source=self.names.volumes.get(mount.source, mount.source))
             elif mount.type == "bind":
-                source = self.bind(mount.source, place)
+                source = bind_source(mount.source, place, self.folder, self.errors)
                 if source is None:
                     return None
                 mount = replace(mount, source=source)
             out.append(mount)
         return tuple(out)
-
-    def bind(self, source: str, place: Place) -> str | None:
-        if source == "~" or source.startswith("~/"):
-            source = "/root" + source[1:]
-        if not source.startswith("/"):
-            if not self.folder:
-                self.errors.add(
-                    f"cannot bind {source}: a relative path means this machine, and the host is another one",
-                    where=place,
-                    hint="copy the files with a copy task and bind their absolute path on the host",
-                    ref="relative-bind",
-                )
-                return None
-            source = os.path.join(self.folder, source)
-        return os.path.normpath(source)
 
     def networks(self) -> tuple[Any, ...] | None:
         spec = self.service.spec
@@ -317,7 +350,11 @@ def _check_cycles(services: list[Service], by_key: dict[str, Service], errors: C
             return
         if key in done or key not in by_key:
             return
-        for below in by_key[key].spec.depends_on:
+        spec = by_key[key].spec
+        givers = [item.partition(":")[0] for item in spec.volumes_from]
+        modes = [spec.pid.partition(":"), spec.ipc.partition(":")]
+        peers = [name for mode, _, name in modes if mode == "service" and name != key]
+        for below in (*spec.depends_on, *givers, *peers):
             visit(below, [*path, key])
         done.add(key)
 

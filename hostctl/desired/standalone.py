@@ -17,7 +17,7 @@ from ..playbook.model import Play, Task
 from ..template import Engine, Scope
 from .deploy import Deploy
 from .draft import Draft
-from .graph import Names, local_folder
+from .graph import Names, boot_draft, local_folder
 from .images import full_reference
 from .services import Lowered, Service, lower_alone
 
@@ -32,7 +32,7 @@ def lower_task(
     errors: Collector,
     frame: Resource,
 ) -> tuple[Any, list[Draft]] | None:
-    """The container's final spec, and the image and default network that nobody declared.
+    """The container's final spec, and what it needs that nobody declared: image, default network, boot.
 
     Args:
         frame: the task's resource, for what its implicit resources have in common with it.
@@ -52,12 +52,13 @@ def lower_task(
     if made is None:
         return None
     common = replace(frame, name="", notify=(), register="", verdict=False)
-    implicit = []
+    implicit = [boot_draft(kinds, common)] if made.state != "absent" else []
     for kind, wanted in (("image", out.images), ("network", out.networks)):
         for name in wanted:
             if kind == "network" and name in names.networks.values():
                 continue
-            needed = encode(kinds.spec(kind)(name=name))
+            more = {"platform": out.platforms[name]} if kind == "image" else {}
+            needed = encode(kinds.spec(kind)(name=name, **more))
             resource = replace(common, kind=kind, spec=needed)
             implicit.append(Draft(kind, name, resource, implicit=True))
     return made, implicit
@@ -70,7 +71,8 @@ def _names(play: Play, scope: Scope, engine: Engine) -> Names:
         names.images[name] = full_reference(
             engine.value(scope, body, play.place("images", key)), name
         )
-    for section, found in (("networks", names.networks), ("volumes", names.volumes)):
+    sections = ("networks", "volumes", "secrets", "configs")
+    for section, found in ((section, getattr(names, section)) for section in sections):
         for key, body in play.sections.get(section, {}).items():
             name = str(engine.value(scope, key, play.place(section)))
             given = engine.value(scope, body, play.place(section, key))

@@ -12,7 +12,7 @@ from typing import Any
 from hostctl_host.contract.fields import FieldError
 
 from ..playbook.errors import Collector, did_you_mean, nearest
-from ..playbook.keys import LATER_BY_KIND
+from ..playbook.keys import COMPOSE_REFUSED, LATER_BY_KIND
 from ..yaml import Place
 from .exact import Inexact, build, field_names, required
 
@@ -58,6 +58,10 @@ def check_keys(
 def _unknown_key(
     cls: type[Any], kind: str, key: Any, where: Place, extra: frozenset[str], errors: Collector
 ) -> None:
+    if kind == "container" and key in COMPOSE_REFUSED:
+        why, hint = COMPOSE_REFUSED[key]
+        errors.add(f"cannot use {key}: {why}", where=where, hint=hint, ref="not-possible")
+        return
     if key in LATER_BY_KIND.get(kind, ()):
         errors.add(f"not supported yet: {key}", where=where, ref="not-supported")
         return

@@ -23,6 +23,10 @@ import os
 import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+if sys.argv[1:2] == ["serve"]:  # the mode in which programs are run in containers
+    from hostctl_host.runtime.guard import ensure
+
+    ensure()
 from hostctl_host.agent.main import main
 
 sys.exit(main(sys.argv[1:]))
@@ -65,7 +69,7 @@ def build(kinds: str | os.PathLike[str] | None = None) -> Bundle:
             return Bundle(digest, str(folder / digest))
     except OSError:
         pass
-    tar = pack(files)
+    tar = pack(files, core=core(files, set(_files(None))))
     digest = hashlib.sha256(tar).hexdigest()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     _write(folder / digest, zlib.compress(tar, 9))
@@ -82,8 +86,21 @@ def cache_dir() -> Path:
     return folder
 
 
-def pack(files: dict[str, str], start: bytes = START) -> bytes:
-    """The files (name in the archive -> path here) and `start.py` as a reproducible tar."""
+def core(files: dict[str, str], own: set[str]) -> str:
+    """Which hostctl this is, whatever kinds of a user's own come with it: what a host starts at boot.
+
+    Args:
+        own: the names of hostctl's own files.
+    """
+    whole = hashlib.sha256(START)
+    for name in sorted(own):
+        content = Path(files[name]).read_bytes()
+        whole.update(f"{name}\0{len(content)}\0".encode() + content)
+    return whole.hexdigest()
+
+
+def pack(files: dict[str, str], start: bytes = START, core: str = "") -> bytes:
+    """The files (name in the archive -> path here), `start.py` and `core` as a reproducible tar."""
     import io
     import tarfile
 
@@ -91,6 +108,7 @@ def pack(files: dict[str, str], start: bytes = START) -> bytes:
     with tarfile.open(fileobj=stream, mode="w", format=tarfile.USTAR_FORMAT) as archive:
         content = {name: Path(path).read_bytes() for name, path in files.items()}
         content["start.py"] = start
+        content["core"] = core.encode()
         for name in sorted(content):
             member = tarfile.TarInfo(name)
             member.size = len(content[name])

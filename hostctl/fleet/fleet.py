@@ -12,6 +12,8 @@ from typing import Any, Generic, TypeVar
 from hostctl_host.contract.errors import HostctlError
 from hostctl_host.contract.report import Failure, HostReport, HostStatus
 
+from .ahead import Ahead
+from .ask import give_back_terminal
 from .session import HostProgram, Options, Session, run_program
 from .target import Target, Unreachable
 
@@ -23,11 +25,15 @@ GRACE = 3.0
 class Fleet(Generic[T]):
     """Runs a function on every target with at most `forks` threads.
 
-    The function gets the target and the fleet; what it opens it gives to `closing`, so that Ctrl-C ends it.
+    The function gets the target; the sessions that it opens with `session` end at Ctrl-C.
+
+    Args:
+        ahead: sessions that were opened before their turn.
     """
 
-    def __init__(self, forks: int = FORKS) -> None:
+    def __init__(self, forks: int = FORKS, ahead: Ahead | None = None) -> None:
         self._forks = max(1, forks)
+        self._ahead = ahead
         self._open: weakref.WeakSet[Session] = weakref.WeakSet()
         self._lock = threading.Lock()
         self.stopping = False
@@ -69,6 +75,7 @@ class Fleet(Generic[T]):
             for thread in threads:
                 thread.join()
         except KeyboardInterrupt:
+            give_back_terminal()
             self.stop()
             deadline = time.monotonic() + GRACE
             for thread in threads:
@@ -83,7 +90,8 @@ class Fleet(Generic[T]):
         """`Session.open`, closed when the fleet stops. Use it in a `with` statement."""
         if self.stopping:
             raise _interrupted(target)
-        session = Session.open(target, mode, options)
+        early = self._ahead.take(target) if self._ahead is not None else None
+        session = early or Session.open(target, mode, options)
         with self._lock:
             self._open.add(session)
         return session
@@ -108,14 +116,16 @@ def run_hosts(
     options: Options,
     on_event: Callable[[str, dict[str, Any]], None],
     forks: int = FORKS,
+    ahead: Ahead | None = None,
 ) -> dict[str, HostReport]:
     """Plan or apply on many hosts; every host has a report, whatever became of it.
 
     Args:
         on_event: host name and frame; called from the hosts' threads.
+        ahead: sessions of that mode that were opened before their turn.
     """
     by_name = {target.name: (target, program) for target, program in programs}
-    fleet: Fleet[HostReport] = Fleet(forks)
+    fleet: Fleet[HostReport] = Fleet(forks, ahead)
 
     def work(target: Target) -> HostReport:
         with fleet.session(target, mode, options) as session:

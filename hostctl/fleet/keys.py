@@ -118,8 +118,9 @@ def _read(path: str, hop: Hop, asker: Asker | None, library: Any) -> Any:
             ref="passphrase-needed",
         )
     for attempt in range(3):
+        passphrase = asker.secret(prompt).encode()
         try:
-            return library.PKey.from_path(path, asker.secret(prompt).encode())
+            return library.PKey.from_path(path, passphrase)
         except Exception as error:
             asker.forget(prompt)
             if attempt == 2:

@@ -64,12 +64,13 @@ class KnownHosts:
         """The lines about this `host` or `[host]:port`."""
         return [entry for path in self.files for entry in _load(path) if entry.matches(name)]
 
-    def verify(self, name: str, key_type: str, key: bytes, who: str) -> bool:
+    def verify(self, name: str, key_type: str, key: bytes, who: str, way: str = "") -> bool:
         """Check the key that the host showed.
 
         Args:
             name: `host` or `[host]:port`.
             who: the host in messages.
+            way: the words that log in to the jump host before it.
         Returns:
             False where the policy let a wrong key pass: then no password may be sent.
         Raises:
@@ -103,7 +104,7 @@ class KnownHosts:
             return True
         raise Unreachable(
             f"cannot trust {who}: its key {key_type} {fingerprint(key)} is unknown",
-            hint=f"compare the fingerprint, then type: {_keyscan(name)} >> {self.files[0]}"
+            hint=f"compare the fingerprint, then type: {_keyscan(name, way)} >> {self.files[0]}"
             " (or set StrictHostKeyChecking accept-new in ~/.ssh/config)",
             ref="host-key-unknown",
         )
@@ -143,11 +144,12 @@ def fingerprint(key: bytes) -> str:
     return f"SHA256:{digest}"
 
 
-def _keyscan(name: str) -> str:
+def _keyscan(name: str, way: str) -> str:
+    """What prints the key; behind a jump host only that one can ask for it."""
+    host, port = name, ""
     if name.startswith("["):
         host, _, port = name[1:].rpartition("]:")
-        return f"ssh-keyscan -p {port} {host}"
-    return f"ssh-keyscan {name}"
+    return " ".join([*([way] if way else []), "ssh-keyscan", *(["-p", port] if port else []), host])
 
 
 _cache: dict[tuple[str, int, int], list[Entry]] = {}

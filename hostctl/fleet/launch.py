@@ -2,7 +2,8 @@
 
 Two scripts run there, both through a plain `sh -c`: `_START` execs the agent if it is unpacked and owned by
 the user it runs as, else says in three lines what is missing; `_UNPACK` (Python) takes the archive from
-stdin, verifies, unpacks, compiles and renames it into place, and becomes the agent.
+stdin, verifies, unpacks, compiles and renames it into place, and becomes the agent. Of the older ones it keeps
+two, those that a process runs from, and the one that the host's init starts (`DATA/boot`).
 """
 
 from __future__ import annotations
@@ -59,6 +60,7 @@ _READ_SCRIPT = 'import sys; f = open(0, "rb"); exec(f.read(int(sys.argv.pop(1)))
 # Arguments: agents folder, digest, size of the archive, interpreter, then the agent's own. `f` is stdin.
 _UNPACK = r"""
 import fcntl, hashlib, io, os, py_compile, shutil, sys, tarfile, zlib
+KEPT = 2
 agents, digest, size, python = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4]
 temp = os.path.join(agents, ".new-" + digest)
 final = os.path.join(agents, digest)
@@ -94,6 +96,27 @@ def unpack(tar):
             sync(os.path.join(folder, name))
         sync(folder)
 
+def prune():
+    used = b""
+    for path in ["/proc/" + pid + "/cmdline" for pid in os.listdir("/proc") if pid.isdigit()] + [
+        os.path.join(os.path.dirname(agents), "boot")
+    ]:
+        try:
+            with open(path, "rb") as stream:
+                used += stream.read()
+        except OSError:
+            continue
+    others = [os.path.join(agents, name) for name in os.listdir(agents) if name != digest]
+    others.sort(key=lambda path: os.lstat(path).st_mtime, reverse=True)
+    for path in others[KEPT:]:
+        if os.path.basename(path).encode() not in used:
+            gone = os.path.join(agents, ".new-" + os.path.basename(path))
+            try:
+                os.rename(path, gone)
+            except OSError:
+                continue
+            shutil.rmtree(gone, ignore_errors=True)
+
 def place(data):
     os.makedirs(agents, 0o700, exist_ok=True)
     if os.lstat(agents).st_uid != os.geteuid():
@@ -115,6 +138,7 @@ def place(data):
             shutil.rmtree(final, ignore_errors=True)
             os.rename(temp, final)
             sync(agents)
+            prune()
         except BaseException:
             shutil.rmtree(temp, ignore_errors=True)
             raise
@@ -137,6 +161,10 @@ os.execv(python, [python, "-I", "-S", os.path.join(final, "start.py")] + sys.arg
 """.strip()
 
 
+class TooEarly(HostctlError):
+    """What a session needs has to wait until the playbook is known to be right."""
+
+
 @dataclass(frozen=True)
 class Places:
     """Where hostctl lives on the host, and the interpreter found there."""
@@ -153,6 +181,7 @@ def start(
     agent_args: tuple[str, ...],
     timeout: float,
     password: str,
+    uploads: bool = True,
 ) -> tuple[Stream, Reader]:
     """Start the agent, uploading it first where the host lacks it.
 
@@ -160,10 +189,12 @@ def start(
         agent_args: MODE and its options, without the folders.
         timeout: longest silence.
         password: for sudo.
+        uploads: whether a host that lacks the agent gets it.
     Returns:
         The running agent, and a reader that stands at its first frame.
     Raises:
         HostctlError: no or too old Python, sudo, disk full, read-only folder.
+        TooEarly: the host lacks the agent, and is not to be written to yet.
     """
     folders = (target.data_dir, target.run_dir)
     stream = become.run(
@@ -175,6 +206,8 @@ def start(
     stream.exit_code(2)  # a server that allows one session at a time counts this one until then
     stream.close()
     places = _places(answer, target)
+    if not uploads:
+        raise TooEarly(f"cannot start the agent on {target.name} yet: it is not there")
     data = bundle.data
     stream = become.run(
         connection,

@@ -72,17 +72,17 @@ def login(transport: Any, hop: Hop, passwords: Passwords, deadline: float, libra
     except Exception as error:
         if time.monotonic() >= deadline - 0.2:
             raise Unreachable(
-                f"cannot log in to {hop.label} at {hop.place} as {hop.user}: no answer in time",
+                f"cannot log in to {hop.who} as {hop.user}: no answer in time",
                 hint="a longer limit: --timeout",
                 ref="unreachable",
             ) from error
         if not tried and not password_refused:
             raise Unreachable(
-                f"cannot log in to {hop.label} at {hop.place}: {cause(error)}", ref="login-refused"
+                f"cannot log in to {hop.who}: {cause(error)}", ref="login-refused"
             ) from error
     if password_refused:
         raise Unreachable(
-            f"cannot log in to {hop.label} at {hop.place} as {hop.user}: the password was refused",
+            f"cannot log in to {hop.who} as {hop.user}: the password was refused",
             hint="check ansible_password and ansible_user, or ask for it with -k",
             ref="wrong-password",
         )
@@ -90,10 +90,22 @@ def login(transport: Any, hop: Hop, passwords: Passwords, deadline: float, libra
         f"none of the keys was accepted ({', '.join(tried)})" if tried else "there is no key to try"
     )
     raise Unreachable(
-        f"cannot log in to {hop.label} at {hop.place} as {hop.user}: {keys}",
-        hint=f"type: ssh-copy-id -p {hop.port} {hop.user}@{hop.host}, or set "
-        "ansible_ssh_private_key_file, or ask for a password with -k",
+        f"cannot log in to {hop.who} as {hop.user}: {keys}",
+        hint=_key_hint(hop),
         ref="login-refused",
+    )
+
+
+def _key_hint(hop: Hop) -> str:
+    if hop.is_jump:
+        return (
+            f"can you log in yourself? type: ssh -p {hop.port} {hop.user}@{hop.host}. Name its key "
+            "with IdentityFile in ~/.ssh/config: variables are for the host behind it"
+        )
+    jump = f"-o ProxyCommand='{hop.way} -W %h:%p' " if hop.way else ""
+    return (
+        f"type: ssh-copy-id {jump}-p {hop.port} {hop.user}@{hop.host}, or set "
+        "ansible_ssh_private_key_file, or ask for a password with -k"
     )
 
 
@@ -107,7 +119,7 @@ def _credentials(
     if password:
         if not getattr(transport, "may_send_password", True):
             raise Unreachable(
-                f"cannot send a password to {hop.label} at {hop.place}: its host key is wrong",
+                f"cannot send a password to {hop.who}: its host key is wrong",
                 hint="remove the old key with ssh-keygen -R, or log in with a key",
                 ref="host-key-changed",
             )

@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
+import signal
 import socket
 import subprocess
 import threading
+from dataclasses import dataclass
 
 from .stream import KEEP
 
@@ -93,6 +95,49 @@ class ProcessStream:
                     self._process.kill()
                     self.exit_code(1)
         self._chunks.put(b"")
+
+
+@dataclass(frozen=True)
+class Done:
+    """A program's end: its exit code (negative: the signal), and what it printed, decoded leniently."""
+
+    code: int
+    output: str
+    errors: str
+
+
+def run(argv: list[str], timeout: float, given: bytes = b"") -> Done:
+    """Run a program of the user's own to its end. With it goes all that it has started.
+
+    Args:
+        timeout: seconds.
+        given: its input.
+    Raises:
+        TimeoutError: it took longer, and was killed.
+        OSError: it cannot be started.
+    """
+    program = subprocess.Popen(
+        argv,
+        stdin=subprocess.PIPE if given else subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    try:
+        output, errors = program.communicate(given or None, timeout=max(timeout, 0.1))
+    except BaseException as error:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(program.pid, signal.SIGKILL)
+        program.wait()
+        for pipe in (program.stdout, program.stderr):
+            if pipe is not None:
+                pipe.close()
+        if isinstance(error, subprocess.TimeoutExpired):
+            raise TimeoutError from error
+        raise
+    return Done(
+        program.returncode, output.decode(errors="replace"), errors.decode(errors="replace")
+    )
 
 
 def succeeds(command: str, timeout: float = 10) -> bool:

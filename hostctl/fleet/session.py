@@ -38,6 +38,7 @@ class Options:
         lock_wait: seconds to wait for the host lock.
         holder: who waits or holds it, for other people's messages.
         debug: show the agent's tracebacks.
+        uploads: whether a host that lacks the agent gets it; if not, that is the error TooEarly.
     """
 
     bundle: Bundle
@@ -48,6 +49,7 @@ class Options:
     lock_wait: float | None = None
     holder: str = ""
     debug: bool = False
+    uploads: bool = True
 
 
 class HostProgram(Protocol):
@@ -103,11 +105,21 @@ class Session:
                 args += ("--lock-wait", f"{options.lock_wait:g}")
             if options.holder:
                 args += ("--holder", options.holder)
+            if target.log_limit is not None:
+                args += ("--log-limit", str(target.log_limit))
+            if target.image_policy:
+                args += ("--image-policy", target.image_policy)
             password = target.become_password
             if target.become and not password:
                 password = options.asker.become()
             stream, reader = launch.start(
-                connection, target, options.bundle, args, options.silence, password
+                connection,
+                target,
+                options.bundle,
+                args,
+                options.silence,
+                password,
+                options.uploads,
             )
             session = cls(target, connection, stream, reader, options.debug)
             try:
@@ -252,7 +264,7 @@ def run_program(
         match header["type"]:
             case "need":
                 for digest in header["digests"]:
-                    _send_blob(session, digest, program.blob(digest))
+                    send_blob(session, digest, program.blob(digest))
             case "result":
                 on_event(header)
                 program.answer(header)
@@ -272,7 +284,8 @@ def run_program(
     raise session._died()
 
 
-def _send_blob(session: Session, digest: str, data: bytes) -> None:
+def send_blob(session: Session, digest: str, data: bytes) -> None:
+    """Send the content of a digest, in pieces."""
     offset = 0
     while True:
         piece = data[offset : offset + frames.BLOB_CHUNK]
@@ -320,7 +333,7 @@ class Call:
         raise self.session._died()
 
     def stdin(self, data: bytes) -> None:
-        """Input for `exec`; from any thread."""
+        """Input for `exec` and `attach`; from any thread."""
         self.session.send({"type": "stdin"}, data)
 
     def eof(self) -> None:
@@ -331,9 +344,17 @@ class Call:
         """The terminal's new size."""
         self.session.send({"type": "resize", "rows": rows, "columns": columns})
 
+    def signal(self, number: int) -> None:
+        """A signal for the container's first process (`attach`)."""
+        self.session.send({"type": "signal", "number": number})
+
+    def detach(self) -> None:
+        """Leave it running (`attach`): the answer ends."""
+        self.session.send({"type": "detach"})
+
 
 def call(session: Session, verb: str, args: dict[str, Any]) -> Call:
-    """Call a verb (ps, logs, exec) on a `serve` session."""
+    """Call a verb (see `agent/calls.py`) on a `serve` session."""
     return Call(session, verb, args)
 
 

@@ -11,18 +11,17 @@ from __future__ import annotations
 import contextlib
 import functools
 import glob
-import importlib
 import os
 import random
 import socket
 import sys
 import threading
 import time
-import types
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from hostctl_host.contract.errors import HostctlError
+from hostctl_host.contract.later import Later
 
 from . import process
 from .channel import WRITE_SILENCE, SshStream
@@ -31,6 +30,7 @@ from .login import Passwords, cause, login
 from .sshconfig import Hop, config_text
 from .stream import Stream
 from .target import Unreachable
+from .unreached import Dropped, no_handshake, not_forwarded
 
 if TYPE_CHECKING:
     from paramiko.transport import Transport
@@ -63,6 +63,11 @@ def _library() -> Any:
         return paramiko
 
 
+def load() -> None:
+    """Import the library now; else the first connection does."""
+    _library()
+
+
 @contextlib.contextmanager
 def _instead(modules: dict[str, Any]) -> Iterator[None]:
     """While these stand in for modules of their names; None is a module that cannot be imported."""
@@ -80,7 +85,7 @@ def _instead(modules: dict[str, Any]) -> Iterator[None]:
                 sys.modules[name] = module
 
 
-class _Metadata(types.ModuleType):
+class _Metadata(Later):
     """Stands in for `importlib.metadata`, which costs as much as all of the inventory and playbook."""
 
     @staticmethod
@@ -90,14 +95,6 @@ class _Metadata(types.ModuleType):
             for found in glob.iglob(os.path.join(folder, f"{name}-*.dist-info")):
                 return os.path.basename(found)[len(name) + 1 : -len(".dist-info")]
         return ""
-
-    def __getattr__(self, name: str) -> Any:
-        """Whoever wants more gets the real one."""
-        if name.startswith("__"):
-            raise AttributeError(name)
-        if sys.modules.get(self.__name__) is self:
-            del sys.modules[self.__name__]
-        return getattr(importlib.import_module(self.__name__), name)
 
 
 class _MatchExec:
@@ -188,7 +185,10 @@ class _Socket:
         if isinstance(self._inner, socket.socket):
             with contextlib.suppress(OSError):
                 self._inner.shutdown(socket.SHUT_RDWR)  # wakes the reading thread at once
-        self._inner.close()
+        with contextlib.suppress(
+            OSError, EOFError
+        ):  # a channel says goodbye: its jump host may be gone
+            self._inner.close()
 
 
 @functools.cache
@@ -240,10 +240,6 @@ def connect(
     return SshConnection(hop, transport, timeout)
 
 
-class Dropped(Unreachable):
-    """The server closed the connection before its greeting."""
-
-
 def _open(hop: Hop, through: SshConnection | None, deadline: float) -> Any:
     """A byte stream to the hop."""
     seconds = max(0.1, deadline - time.monotonic())
@@ -251,11 +247,7 @@ def _open(hop: Hop, through: SshConnection | None, deadline: float) -> Any:
         try:
             return through.forward(hop.host, hop.port, seconds)
         except Exception as error:
-            raise Unreachable(
-                f"cannot reach {hop.label} at {hop.place} through the jump host: {cause(error)}",
-                hint="check ProxyJump and whether the jump host may forward (AllowTcpForwarding)",
-                ref="unreachable",
-            ) from error
+            raise not_forwarded(hop, through.hop, error, seconds) from error
     if hop.proxy_command:
         return process.proxy_socket(hop.proxy_command)
     try:
@@ -263,21 +255,24 @@ def _open(hop: Hop, through: SshConnection | None, deadline: float) -> Any:
     except (socket.gaierror, UnicodeError) as error:  # the latter: no name that DNS could have
         why = getattr(error, "strerror", None) or "not a host name"
         raise Unreachable(
-            f"cannot find {hop.label}: {hop.host}: {why}",
-            hint="set ansible_host to its address",
+            f"cannot find {'jump host ' if hop.is_jump else ''}{hop.label}: {hop.host}: {why}",
+            hint="check ProxyJump, or give it a HostName in ~/.ssh/config"
+            if hop.is_jump
+            else "set ansible_host to its address",
             ref="unreachable",
         ) from error
     except TimeoutError as error:
         raise Unreachable(
-            f"cannot reach {hop.label} at {hop.place}: no answer within {seconds:.0f} s",
+            f"cannot reach {hop.who}: no answer within {seconds:.0f} s",
             hint="is the host up and the port open? a longer limit: --timeout",
             ref="unreachable",
         ) from error
     except OSError as error:
         words = (error.strerror or str(error)).lower()
         raise Unreachable(
-            f"cannot reach {hop.label} at {hop.place}: {words}",
-            hint="is the host up and sshd running there? check ansible_host and ansible_port",
+            f"cannot reach {hop.who}: {words}",
+            hint="is the host up and sshd running there? check "
+            + ("ProxyJump" if hop.is_jump else "ansible_host and ansible_port"),
             ref="unreachable",
         ) from error
 
@@ -308,33 +303,15 @@ def _handshake(hop: Hop, raw: Any, deadline: float) -> Transport:
         if not transport.initial_kex_done:
             raise TimeoutError
         key = transport.get_remote_server_key()
-        may_send_password = hop.known.verify(
-            name, key.get_name(), key.asbytes(), f"{hop.label} at {hop.place}"
-        )
+        may_send_password = hop.known.verify(name, key.get_name(), key.asbytes(), hop.who, hop.way)
     except HostctlError:
         transport.close()
         raise
     except Exception as error:
         transport.close()
-        raise _no_handshake(hop, error, seconds, deadline) from error
+        raise no_handshake(hop, error, seconds, deadline) from error
     transport.may_send_password = may_send_password  # type: ignore[attr-defined]
     return transport
-
-
-def _no_handshake(hop: Hop, error: Exception, seconds: float, deadline: float) -> Unreachable:
-    if time.monotonic() >= deadline - 0.2 or isinstance(error, TimeoutError):
-        return Unreachable(
-            f"cannot reach {hop.label} at {hop.place}: it accepts connections but no SSH server "
-            f"answers within {seconds:.0f} s",
-            hint="is that the port of sshd? a longer limit: --timeout",
-            ref="unreachable",
-        )
-    kind = Dropped if str(error).startswith("Error reading SSH protocol banner") else Unreachable
-    return kind(
-        f"cannot talk SSH with {hop.label} at {hop.place}: {cause(error)}",
-        hint="is that the port of sshd? sshd may also be refusing new connections (MaxStartups)",
-        ref="unreachable",
-    )
 
 
 def _first(values: Any, wanted: Any) -> tuple[str, ...]:
@@ -369,7 +346,7 @@ class SshConnection:
             transport._send_user_message(request)  # type: ignore[attr-defined]
         except Exception as error:
             raise Unreachable(
-                f"cannot open a session on {self.hop.label} at {self.hop.place}: {cause(error)}",
+                f"cannot open a session on {self.hop.who}: {cause(error)}",
                 hint="sshd may limit sessions (MaxSessions)",
                 ref="session-refused",
             ) from error

@@ -11,7 +11,7 @@ import os
 import re
 import shlex
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,8 @@ class Hop:
         known_as: the name in known_hosts if it differs (HostKeyAlias).
         proxy_command: a program that reaches it, instead of a TCP connection.
         agent: socket of the SSH agent, "" for none.
+        way: the words of OpenSSH that log in to the jump host before it, "" where there is none.
+        is_jump: whether it is passed on the way to another.
     """
 
     label: str
@@ -50,11 +52,18 @@ class Hop:
     proxy_command: str = ""
     agent: str = ""
     identities_only: bool = False
+    way: str = ""
+    is_jump: bool = False
 
     @property
     def place(self) -> str:
         """Address and port for messages."""
         return f"{self.host}:{self.port}"
+
+    @property
+    def who(self) -> str:
+        """The name, address and part of this machine, for messages."""
+        return f"{'jump host ' if self.is_jump else ''}{self.label} at {self.place}"
 
 
 def route(target: Target, lookup: Lookup) -> tuple[Hop, ...]:
@@ -75,11 +84,27 @@ def route(target: Target, lookup: Lookup) -> tuple[Hop, ...]:
     hop = _hop(target.name, target.host, options, target.key_file)
     jumps = str(options.get("proxyjump", "none"))
     before = () if jumps == "none" else _jumps(jumps, lookup, ())
-    return (*before, hop)
-
-
-def _jumps(text: str, lookup: Lookup, seen: tuple[str, ...]) -> tuple[Hop, ...]:
+    file = given.get("configfile")
+    program = f"ssh -F {shlex.quote(file)}" if file else "ssh"
     hops: tuple[Hop, ...] = ()
+    way = ""
+    for jump, words in before:
+        hops += (replace(jump, way=way),)
+        passed = [one for _, one in before[: len(hops) - 1]]
+        way = " ".join([program, *(["-J", ",".join(passed)] if passed else []), _login(words)])
+    return (*hops, replace(hop, way=way))
+
+
+def _login(words: str) -> str:
+    """A ProxyJump item as `ssh` itself takes it: a port needs the form of a URL there."""
+    bare = words.removeprefix("ssh://").rpartition("@")[2]
+    has_port = re.search(r"\]:\d+$", bare) or bare.count(":") == 1
+    return f"ssh://{words.removeprefix('ssh://')}" if has_port else words
+
+
+def _jumps(text: str, lookup: Lookup, seen: tuple[str, ...]) -> tuple[tuple[Hop, str], ...]:
+    """The jump hosts in their order, each with the words that name it."""
+    hops: tuple[tuple[Hop, str], ...] = ()
     for index, item in enumerate(text.split(",")):
         match = re.fullmatch(
             r"(?:ssh://)?(?:([^@]+)@)?(\[[^]]+\]|[^:]+|.*:.*:.*?)(?::(\d+))?/?", item.strip()
@@ -100,7 +125,7 @@ def _jumps(text: str, lookup: Lookup, seen: tuple[str, ...]) -> tuple[Hop, ...]:
         own = str(options.get("proxyjump", "none"))
         if index == 0 and own not in ("none", item.strip(), alias):
             hops += _jumps(own, lookup, (*seen, alias))
-        hops += (_hop(alias, alias, options, None),)
+        hops += ((replace(_hop(alias, alias, options, None), is_jump=True), item.strip()),)
     return hops
 
 

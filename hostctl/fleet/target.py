@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hostctl_host.contract.errors import HostctlError
+from hostctl_host.contract.fields import parse_size
 
 _TRUE = {"yes", "on", "1", "true", "t", "y"}
 _FALSE = {"no", "off", "0", "false", "f", "n", "", "none"}
@@ -20,6 +21,8 @@ _FLAGS_WITH_VALUE = {
     "F": "configfile",
 }
 _SILENT_FLAGS = {"-C", "-q", "-T", "-v", "-vv", "-vvv", "-4", "-6", "-A", "-a", "-x"}
+
+_LEAST_LOG = 1 << 20
 
 
 class Unreachable(HostctlError):
@@ -40,6 +43,8 @@ class Target:
         python: interpreter on the host; empty for a search.
         become, become_user, become_password: sudo.
         data_dir, run_dir: empty for the default of the user that the agent runs as.
+        log_limit: bytes that the logs of all containers may take; -1: any; None: the host's default.
+        image_policy: `RELEASES:FREE` (see `modules/store/policy.py`); empty: the host's defaults.
     """
 
     name: str
@@ -56,6 +61,8 @@ class Target:
     become_password: str = field(default="", repr=False)
     data_dir: str = ""
     run_dir: str = ""
+    log_limit: int | None = None
+    image_policy: str = ""
 
     @classmethod
     def from_vars(
@@ -113,6 +120,10 @@ class Target:
             become_password=text("ansible_become_password", "ansible_become_pass"),
             data_dir=text("hostctl_data_dir"),
             run_dir=text("hostctl_run_dir"),
+            log_limit=_size(name, "hostctl_log_limit", text("hostctl_log_limit")),
+            image_policy=_image_policy(
+                name, text("hostctl_image_releases"), text("hostctl_image_free")
+            ),
         )
 
 
@@ -157,6 +168,33 @@ def _boolean(name: str, key: str, value: Any) -> bool:
     if word not in _TRUE | _FALSE:
         raise _bad(name, key, str(value), "use true or false")
     return word in _TRUE
+
+
+def _size(name: str, key: str, text: str) -> int | None:
+    if not text or text == "-1":
+        return -1 if text else None
+    try:
+        size = int(parse_size(text))
+    except ValueError:
+        size = 0
+    if size < _LEAST_LOG:
+        raise _bad(name, key, text, "use a size of at least 1m such as 2g, or -1 for no limit")
+    return size
+
+
+def _image_policy(name: str, releases: str, free: str) -> str:
+    """Releases that each service keeps, and what stays free: `RELEASES:BYTES` or `RELEASES:PERCENT%`."""
+    if releases and not (releases.isdecimal() and int(releases) > 0):
+        raise _bad(name, "hostctl_image_releases", releases, "use a number from 1 on")
+    if re.fullmatch(r"\d{1,2}%", free):
+        least = free
+    else:
+        try:
+            least = str(int(parse_size(free))) if free else ""
+        except ValueError:
+            hint = "use a size such as 5g, or percent such as 10%"
+            raise _bad(name, "hostctl_image_free", free, hint) from None
+    return f"{releases}:{least}" if releases or least else ""
 
 
 def _bad(name: str, key: str, value: str, hint: str) -> HostctlError:

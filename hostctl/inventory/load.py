@@ -1,4 +1,4 @@
-"""Runs on the controller: inventory files into one `Inventory`: YAML and INI, files and folders."""
+"""Runs on the controller: inventory files into one `Inventory`: YAML, INI and scripts, files and folders."""
 
 from __future__ import annotations
 
@@ -54,6 +54,11 @@ def _load_path(path: Path, inventory: Inventory, errors: Collector) -> None:
         return
     name = display(str(path))
     try:
+        from .script import is_script, read_script
+
+        if is_script(path):
+            read_script(path, name, inventory)
+            return
         if path.suffix in (".yml", ".yaml", ".json"):
             value = load_file(name, errors)
             if value is not None:

@@ -10,15 +10,15 @@ def _words(text: str) -> frozenset[str]:
 PLAY = _words(
     """
     name project hosts become become_user become_method gather_facts gather_subset vars vars_files
-    serial tags pre_tasks tasks post_tasks handlers images networks volumes containers services
-    remote_user connection port environment no_log prune
+    serial tags pre_tasks tasks post_tasks handlers images networks volumes secrets configs containers
+    services remote_user connection port environment no_log prune
     """
 )
 PLAY_LATER = _words(
     """
     roles max_fail_percentage any_errors_fatal force_handlers order run_once ignore_unreachable
     check_mode diff vars_prompt strategy throttle timeout module_defaults debugger collections fact_path
-    become_exe become_flags ignore_errors secrets configs confirm on_failure gather_timeout
+    become_exe become_flags ignore_errors confirm on_failure gather_timeout
     import_playbook
     """
 )
@@ -71,7 +71,7 @@ MODULES_LATER = {
     authorized_key cron hostname sysctl mount git pip wait_for wait_for_connection reboot pause
     include_tasks import_tasks include_role import_role include_vars add_host group_by setup ping uri
     meta ufw iptables firewalld timezone known_hosts getent archive synchronize service_facts
-    package_facts secret config container_signal dpkg_selections debconf assemble tempfile expect
+    package_facts container_signal dpkg_selections debconf assemble tempfile expect
     validate_argument_spec
     """
     ),
@@ -93,6 +93,19 @@ COMPOSE_SERVICE = _words(
     isolation cpu_count cpu_percent external_links use_api_socket models
     """
 )
+# Keys of Compose that no Linux host without Docker can have, and why.
+COMPOSE_REFUSED = {
+    "credential_spec": ("it is for Windows containers", ""),
+    "isolation": ("it is for Windows containers", ""),
+    "cpu_count": ("it is for Windows containers", "use cpus"),
+    "cpu_percent": ("it is for Windows containers", "use cpus"),
+    "external_links": (
+        "containers find each other by name",
+        "declare the other one's network as external, and name it in networks",
+    ),
+    "use_api_socket": ("there is no Docker engine whose socket it could be", ""),
+    "models": ("hostctl runs no models", "declare a container that serves the model"),
+}
 COMPOSE_NETWORK = _words(
     """
     name driver external internal enable_ipv4 enable_ipv6 ipam labels driver_opts attachable
@@ -105,6 +118,8 @@ LATER_BY_KIND = {
     "network": COMPOSE_NETWORK,
     "volume": COMPOSE_VOLUME,
     "image": COMPOSE_IMAGE,
+    "secret": _words("vault driver driver_opts template_driver"),
+    "config": _words("template_driver"),
     "file": _words("recurse follow force modification_time access_time attributes setype"),
     "copy": _words(
         """

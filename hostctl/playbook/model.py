@@ -8,7 +8,7 @@ from typing import Any
 
 from ..yaml import Place
 
-SECTIONS = ("images", "networks", "volumes", "containers")
+SECTIONS = ("images", "networks", "volumes", "secrets", "configs", "containers")
 TASK_SECTIONS = ("pre_tasks", "tasks", "post_tasks")
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from ..inventory.files import display
 from ..yaml import Map, Place, Seq, load_file
 from ..yaml.values import place_of
-from . import keys
+from . import instead, keys
 from .errors import Collector, did_you_mean
 from .model import SECTIONS, TASK_SECTIONS, Play, Playbook, Task
 from .tasks import parse_task, words
@@ -37,7 +37,9 @@ def parse_playbook(path: Path, kinds: frozenset[str], errors: Collector) -> Play
         errors.add(
             "cannot use the playbook: it is one map, not a list of plays",
             where=place_of(value),
-            hint="begin the play with `- hosts:`",
+            hint="a Compose file's services go into a play: `- hosts: all`, then `containers:`"
+            if "services" in value
+            else "begin the play with `- hosts:`",
             ref="playbook-shape",
         )
     elif not isinstance(value, Seq):
@@ -113,13 +115,18 @@ class _Parser:
         for key in self.data:
             if key in keys.PLAY_LATER:
                 self.errors.add(
-                    f"not supported yet: {key}", where=self.at(key, name=True), ref="not-supported"
+                    f"not supported yet: {key}",
+                    where=self.at(key, name=True),
+                    hint=instead.of_key(key),
+                    ref="not-supported",
                 )
             elif key not in keys.PLAY and not str(key).startswith("x-"):
                 self.errors.add(
                     f"cannot use the key {key!r} in a play",
                     where=self.at(key, name=True),
-                    hint=did_you_mean(key, keys.PLAY),
+                    hint="a task goes into `tasks:` of a play"
+                    if key in self.kinds
+                    else did_you_mean(key, keys.PLAY),
                     ref="unknown-key",
                 )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..yaml import Map, Place, Seq
-from . import keys
+from . import instead, keys
 from .errors import Collector, did_you_mean
 from .model import Task
 
@@ -114,10 +114,11 @@ def _kind(data: Map, where: Place, kinds: frozenset[str], errors: Collector) -> 
         broken = True
         short = name.rsplit(".", 1)[-1]
         if key in keys.TASK_LATER or str(key).startswith("with_"):
-            errors.add(f"not supported yet: {key}", where=place, ref="not-supported")
+            hint = instead.of_key(str(key))
+            errors.add(f"not supported yet: {key}", where=place, hint=hint, ref="not-supported")
         elif short in keys.MODULES_LATER:
             use = keys.MODULES_LATER[short]
-            hint = f"use {use}" if use else ""
+            hint = f"use {use}" if use else instead.of_module(short)
             errors.add(f"not supported yet: {key}", where=place, hint=hint, ref="not-supported")
         else:
             errors.add(

@@ -68,6 +68,9 @@ def _change_lines(
     lines = []
     if change.diff:
         lines.append(f"{change.field or 'content'}:{remark}")
+    elif change.field and change.before is None and change.after is None:
+        # Values that are not for showing: of a secret, say.
+        lines.append(f"{change.field} changed{remark}")
     elif change.field:
         lines.append(f"{change.field}: {_transition(change, action, style)}{remark}")
     elif remark:

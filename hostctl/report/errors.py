@@ -35,7 +35,9 @@ def _error_lines(error: HostctlError, style: Style) -> list[str]:
     lines = [f"{style.paint('Error:', 'bold', 'red')} {first}", *(f"  {line}" for line in rest)]
     if error.where:
         lines.append(f"  at {error.where}")
-        lines += _excerpt(error.where, style)
+        # Who has read the file brings its lines along: it may be no file at all (stdin, a playbook's text).
+        shown = [f"  {line}" for line in getattr(error, "source", ())]
+        lines += shown or _excerpt(error.where, style)
     lines += [f"  {style.paint('hint:', 'cyan')} {line}" for line in error.hint.splitlines()]
     return lines
 

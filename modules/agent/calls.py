@@ -6,6 +6,7 @@ import importlib
 from typing import Any
 
 from ..contract.errors import HostctlError
+from .ahead import CALLS, import_ahead
 from .channel import Channel
 from .host import Host
 
@@ -13,14 +14,33 @@ _PACKAGE = __package__.rpartition(".")[0]
 # verb -> (module, function(host, args, channel) -> exit code), imported when called
 VERBS = {
     "ps": ("monitor.verbs", "ps"),
+    "build": ("build.verb", "build"),
     "logs": ("monitor.verbs", "logs"),
     "exec": ("monitor.verbs", "exec_"),
+    "attach": ("monitor.verbs", "attach"),
+    "stop": ("runtime.verbs", "stop"),
+    "start": ("runtime.verbs", "start"),
+    "restart": ("runtime.verbs", "restart"),
+    "pull": ("store.remote", "pull"),
+    "push": ("store.remote", "push"),
+    "login": ("store.remote", "login"),
+    "images": ("store.shown", "images"),
+    "image inspect": ("store.shown", "inspect"),
+    "image history": ("store.shown", "history"),
+    "image tag": ("store.removing", "tag"),
+    "image rm": ("store.removing", "rm"),
+    "image prune": ("store.removing", "prune"),
+    "image save": ("store.saving", "save"),
+    "image load": ("store.loading", "load"),
+    "image import": ("store.loading", "import_"),
+    "system df": ("store.usage", "df"),
 }
 
 
 def answer(host: Host, channel: Channel) -> int:
     """Answer the one call of this connection."""
     channel.listen()
+    import_ahead(CALLS, host.paths, channel)
     header, _ = channel.receive()
     verb = str(header.get("verb", ""))
     if header["type"] != "call" or verb not in VERBS:

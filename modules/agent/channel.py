@@ -98,6 +98,11 @@ class Channel:
                 raise ControllerGone
             return self._inbox.pop(0)  # type: ignore[return-value]
 
+    def has_arrived(self) -> bool:
+        """Whether `receive` would return, or raise, at once."""
+        with self._arrived:
+            return bool(self._inbox)
+
     def stop_if_gone(self) -> None:
         """Raise ControllerGone if the controller hung up: called before each act."""
         if self.gone:

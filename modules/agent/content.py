@@ -122,7 +122,10 @@ class Content:
             _unlink(os.path.join(self._secret_folder, name))
 
     def sweep(self, referenced: set[str] | None = None) -> None:
-        """Remove unfinished blobs and, given what ledgers and generations name, all others."""
+        """Remove unfinished blobs and, given what ledgers and generations name, all others.
+
+        Without it, as a run begins, secret ones are those that a killed run could not drop.
+        """
         for folder in (self._folder, self._secret_folder):
             try:
                 names = os.listdir(folder)
@@ -130,7 +133,12 @@ class Content:
                 continue
             for name in names:
                 stale = referenced is not None and name not in referenced
-                if name.startswith(".") or (stale and folder == self._folder):
+                secret = folder == self._secret_folder
+                if (
+                    name.startswith(".")
+                    or (stale and not secret)
+                    or (secret and referenced is None)
+                ):
                     _unlink(os.path.join(folder, name))
 
     def _folder_of(self, digest: str) -> str:

@@ -46,6 +46,7 @@ class Executor:
         self._touched: set[str] = set()
         self._not_done: dict[str, str] = {}
         self.steps: list[Step] = []
+        self.warnings: list[str] = []
         self._stopped_by = ""
 
     @property
@@ -167,13 +168,16 @@ class Executor:
 
     def _take_node(self, step: Step) -> None:
         resource = step.resource
-        cause = next(
-            (self._not_done[name] for name in resource.needs if name in self._not_done), ""
-        )
+        missing = [name for name in resource.needs if name in self._not_done]
+        cause = next((self._not_done[n] for n in missing if n not in resource.optional), "")
         if cause:
             self._skip(step, f"because {cause} failed")
             self._not_done[resource.id] = cause
             return
+        self.warnings += [
+            f"{resource.id}: goes on without {name}, which failed (it is not required)"
+            for name in missing
+        ]
         upset = any(name in self._touched for name in resource.needs)
         if upset and not resource.skip:
             self._mode.renew(step)

@@ -6,9 +6,10 @@ import os
 import re
 import time
 from dataclasses import replace
-from typing import Any
+from typing import Any, Callable
 
 from ..contract.document import Document, canonical, document_to_json
+from ..contract.reference import canonical_name
 from .files import private_folder, read_json, write_json
 from .ledger import Redactor
 
@@ -33,9 +34,22 @@ class Generations:
         """The last number, 0 where there is none."""
         return max(self.numbers(), default=0)
 
-    def record(self, document: Document, redactor: Redactor, changed: bool) -> tuple[int, bool]:
+    def read(self, number: int) -> dict[str, Any] | None:
+        """One generation as it was stored; None where it is not kept any more."""
+        found: dict[str, Any] | None = read_json(self._file(number))
+        return found
+
+    def record(
+        self,
+        document: Document,
+        redactor: Redactor,
+        changed: bool,
+        images: Callable[[], dict[str, str]],
+    ) -> tuple[int, bool]:
         """Store what was applied, unless nothing changed and it is what the last generation says.
 
+        Args:
+            images: the host's images, canonical name -> id: which ones the names of the document mean.
         Returns:
             The current number, and whether it is new.
         """
@@ -54,6 +68,7 @@ class Generations:
             "generation": number,
             "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "source": document.source,
+            "images": _images(data, images),
             "document": data,
         }
         write_json(self._file(number), stored)
@@ -100,6 +115,13 @@ def _merge(before: dict[str, Any], now: dict[str, Any], also: set[str] | None) -
         if both:
             merged[section] = list(both.values())
     return merged
+
+
+def _images(data: dict[str, Any], there: Callable[[], dict[str, str]]) -> dict[str, str]:
+    """Canonical name -> id of the images that a stored document has."""
+    specs = [item["spec"] for item in data.get("resources", ()) if item.get("kind") == "image"]
+    names = {canonical_name(str(spec.get("name"))) for spec in specs}
+    return {name: image_id for name, image_id in there().items() if name in names} if names else {}
 
 
 def _name(section: str, item: dict[str, Any]) -> Any:

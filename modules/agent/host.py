@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Callable
 
@@ -9,6 +10,7 @@ from .paths import DATA_DIR, RUN_DIR, Paths
 
 if TYPE_CHECKING:
     from ..contract.change import Change
+    from ..contract.registries import RegistrySettings
 
 __all__ = ["DATA_DIR", "RUN_DIR", "Host", "Paths"]
 
@@ -25,11 +27,13 @@ class Host:
         observations: resource id -> what its kind observed last; needs come before dependents.
         changes: resource id -> the changes found for it so far (in plan mode: what is going to be done).
         blob: digest -> bytes of a content blob of this run (or of the host's cache).
+        fetch: has content blobs here, many in one round trip, for `blob` to read (apply mode only).
         keep: bytes -> digest; keeps content for `undo` in the ledger's blobs (apply mode only).
         progress: shows one line about the running resource.
         snapshot: what was read before plan mode dropped the right to (for example `nft`).
         gone: whether the controller has hung up (Ctrl-C there): what can be stopped should end.
-        credentials: registry host -> {"username", "password"}; in memory only.
+        credentials: registry or repository -> {"username", "password"} or {"identitytoken"}; in memory only.
+        registries: how registries are spoken to, by host (`hostctl_registries`).
     """
 
     paths: Paths = field(default_factory=Paths)
@@ -39,8 +43,18 @@ class Host:
     observations: dict[str, Any] = field(default_factory=dict)
     changes: dict[str, list[Change]] = field(default_factory=dict)
     blob: Callable[[str], bytes] = lambda _: b""
+    fetch: Callable[[Iterable[str]], None] = lambda _: None
     keep: Callable[[bytes], str] = lambda _: ""
     progress: Callable[[str], None] = lambda _: None
     snapshot: dict[str, str] = field(default_factory=dict)
     gone: Callable[[], bool] = lambda: False
     credentials: dict[str, dict[str, str]] = field(default_factory=dict)
+    registries: dict[str, RegistrySettings] = field(default_factory=dict)
+
+    def take_registries(self, frame: dict[str, Any]) -> None:
+        """Remember the logins and settings that a frame brings."""
+        self.credentials.update(frame.get("credentials") or {})
+        if frame.get("registries"):
+            from ..contract.registries import parse_registries
+
+            self.registries.update(parse_registries(frame["registries"]))

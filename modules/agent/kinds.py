@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterable
 from typing import Any
 
 from ..contract.errors import HostctlError
+from ..contract.fields import FieldError
 from ..contract.spec import decode
+from .host import Host
 
 _PACKAGE = __package__.rpartition(".")[0]
 # Things that a host has once and any number of projects may use.
@@ -46,7 +49,7 @@ def spec_of(module: Any, data: dict[str, Any]) -> Any:
     """
     try:
         return decode(module.Spec, data)
-    except TypeError as error:
+    except (TypeError, FieldError) as error:
         raise HostctlError(
             f"cannot read a spec of kind {module.__name__.rpartition('.')[2]}: {error}",
             hint="another version of hostctl wrote it; use that version, or apply with this one",
@@ -57,6 +60,20 @@ def spec_of(module: Any, data: dict[str, Any]) -> Any:
 def content_of(module: Any, spec: Any) -> tuple[str, ...]:
     """Digests of the blobs that this spec needs."""
     return tuple(module.content(spec)) if hasattr(module, "content") else ()
+
+
+def prepare(wanted: Iterable[tuple[Any, Any]], host: Host) -> None:
+    """Let each kind begin what takes time and will be needed: these specs are about to be applied.
+
+    Args:
+        wanted: pairs of a kind's module and a spec.
+    """
+    by_kind: dict[Any, list[Any]] = {}
+    for module, spec in wanted:
+        if hasattr(module, "prepare"):
+            by_kind.setdefault(module, []).append(spec)
+    for module, specs in by_kind.items():
+        module.prepare(specs, host)
 
 
 def is_shared(kind: str) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,6 +19,8 @@ from .host import Paths
 
 # What lies at a path is one thing, whichever of these declares it.
 _PATH_KINDS = ("copy", "directory", "file", "template")
+# Whoever comes first makes the key; steps run beside each other.
+_key_lock = threading.Lock()
 
 
 def identity(resource: str) -> str:
@@ -169,10 +172,19 @@ class Redactor:
     def spec(self, resource: Resource) -> dict[str, Any]:
         if not resource.no_log:
             return resource.spec
-        if not self._key:
-            self._key = self._load_key()
-        found = hashlib.blake2b(canonical(resource.spec), key=self._key, digest_size=32)
-        return {"keyed_hash": found.hexdigest()}
+        return {"keyed_hash": self.hash(canonical(resource.spec))}
+
+    @property
+    def ready(self) -> bool:
+        """Whether the host has a key already: without one it has no hashes either."""
+        return bool(self._key) or os.path.exists(self._path)
+
+    def hash(self, data: bytes) -> str:
+        """The keyed hash of the bytes, as hex digits. The key is made when it is first needed."""
+        with _key_lock:
+            if not self._key:
+                self._key = self._load_key()
+        return hashlib.blake2b(data, key=self._key, digest_size=32).hexdigest()
 
     def _load_key(self) -> bytes:
         try:

@@ -18,6 +18,9 @@ from .files import private_folder
 _POLL = 0.05
 
 
+_ENDING = "its controller has gone, and it ends after what it is doing"
+
+
 class Lock:
     """A held lock; `release` empties the holder's line before others may see it."""
 
@@ -28,10 +31,26 @@ class Lock:
     def release(self) -> None:
         if self._fd < 0:
             return
+        fd, self._fd = self._fd, -1
         if self._exclusive:
-            os.ftruncate(self._fd, 0)
-        os.close(self._fd)
-        self._fd = -1
+            os.ftruncate(fd, 0)
+        os.close(fd)
+
+    def tell_ending(self, path: str) -> None:
+        """Any thread: nothing new is begun under this lock any more, which who waits for it may know."""
+        try:
+            # A descriptor of its own: that of the lock may be closed meanwhile, and its number be another file's.
+            fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except OSError:
+            return
+        try:
+            holder = json.loads(os.pread(fd, 4096, 0) or b"{}")
+            if holder.get("pid") == os.getpid() and self._fd >= 0:
+                _write(fd, {**holder, "action": f"{holder['action']}; {_ENDING}"})
+        except (OSError, ValueError):
+            return
+        finally:
+            os.close(fd)
 
 
 def acquire(
@@ -66,9 +85,23 @@ def acquire(
         channel.send("locked", holder=_holder(fd))
         os.close(fd)
         return None
+    lock = Lock(fd, exclusive)
     if exclusive:
         _write_holder(fd, who, action)
-    return Lock(fd, exclusive)
+        channel.on_gone(lambda: lock.tell_ending(os.path.join(run_dir, "lock")))
+    return lock
+
+
+def attempt(run_dir: str, *, who: str, action: str) -> Lock | None:
+    """The lock for one that writes, at once or not at all. Raises OSError without a usable run folder."""
+    fd = _open(run_dir, exclusive=True)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        return None
+    _write_holder(fd, who, action)
+    return Lock(fd, exclusive=True)
 
 
 def _open(run_dir: str, exclusive: bool) -> int:
@@ -110,6 +143,10 @@ def _write_holder(fd: int, who: str, action: str) -> None:
         "since": int(time.time()),
         "action": action,
     }
+    _write(fd, holder)
+
+
+def _write(fd: int, holder: dict[str, Any]) -> None:
     text = json.dumps(holder).encode()
     os.ftruncate(fd, 0)
     os.pwrite(fd, text, 0)

@@ -14,14 +14,29 @@ from ..contract.frames import PROTOCOL
 from .channel import Channel, ControllerGone
 from .facts import collect
 
+AT_BOOT = ("boot", "shutdown")
+
 
 def main(argv: Sequence[str]) -> int:
-    """Serve one connection: `MODE --data-dir D --run-dir R [--lock-wait S] [--holder TEXT] [--digest SHA]`.
+    """Serve one connection: `MODE --data-dir D --run-dir R [--lock-wait S] [--holder TEXT] [--digest SHA]`
+    `[--log-limit BYTES] [--image-policy RELEASES:FREE]`.
+
+    The modes `boot` and `shutdown` are for the host's init, and have no connection.
 
     Returns:
         0 if a report, or the answer of a verb, was sent; 1 if not.
     """
+    from ..contract.later import later
+
+    # dataclasses imports it to describe classes that have no docstring: an eighth of the agent's start.
+    later("inspect")
     options = _parse(argv)
+    if options["mode"] in AT_BOOT:
+        from . import boot
+        from .host import Paths
+
+        act = boot.boot if options["mode"] == "boot" else boot.shutdown
+        return act(Paths(options["data_dir"], options["run_dir"]))
     channel = Channel.over_stdio()
     facts = collect()
     channel.send("hello", version=PROTOCOL, agent=options["digest"], facts=facts)
@@ -61,6 +76,12 @@ def _serve(options: dict[str, Any], channel: Channel, facts: dict[str, Any]) -> 
     try:
         warnings = () if host.writable else _seal(host)
         channel.listen()
+        if host.writable:
+            from ..monitor import limit
+            from ..store import policy
+
+            limit.keep(paths, options["log_limit"])
+            policy.keep(paths.data, options["image_policy"])
         return _run(host, channel, warnings)
     finally:
         lock.release()
@@ -78,10 +99,12 @@ def _run(host: Any, channel: Channel, warnings: tuple[str, ...]) -> int:
 
     from ..contract.errors import HostctlError
     from ..contract.report import report_to_json
+    from .ahead import RUNS, import_ahead
     from .runs import Session
 
-    header, _ = channel.receive()
     session = Session(host.paths, channel, host, writing=host.writable)
+    import_ahead(RUNS, host.paths, channel)
+    header, _ = channel.receive()
     if header["type"] == "document":
         report = session.apply_document(header)
     elif header["type"] == "call" and header.get("verb") == "destroy":
@@ -92,6 +115,10 @@ def _run(host: Any, channel: Channel, warnings: tuple[str, ...]) -> int:
             f"cannot use a {header['type']} frame here: a document or destroy must come first",
             ref="protocol",
         )
+    if host.writable:
+        from .leftovers import collect
+
+        collect(host.paths)
     report = replace(report, warnings=(*warnings, *report.warnings))
     channel.send("report", report=report_to_json(report))
     return 0
@@ -116,14 +143,19 @@ def _explain(error: Exception) -> dict[str, Any]:
 def _parse(argv: Sequence[str]) -> dict[str, Any]:
     """The options by name. argparse would cost more than all the rest before the hello."""
     options: dict[str, Any] = {"holder": "", "digest": "", "lock_wait": "0"}
+    options.update(log_limit="", image_policy="")
     words = list(argv)
     options["mode"] = words.pop(0) if words else ""
     while len(words) >= 2 and words[0].startswith("--"):
         name, value, *words = words
         options[name[2:].replace("-", "_")] = value
     known = {"mode", "data_dir", "run_dir", "lock_wait", "holder", "digest"}
-    if words or options.keys() != known or options["mode"] not in ("plan", "apply", "serve"):
-        sys.stderr.write("usage: (plan|apply|serve) --data-dir D --run-dir R [--lock-wait S] ...\n")
+    known |= {"log_limit", "image_policy"}
+    modes = ("plan", "apply", "serve", *AT_BOOT)
+    if words or options.keys() != known or options["mode"] not in modes:
+        sys.stderr.write(
+            f"usage: ({'|'.join(modes)}) --data-dir D --run-dir R [--lock-wait S] ...\n"
+        )
         raise SystemExit(2)
     options["lock_wait"] = float(options["lock_wait"])
     return options

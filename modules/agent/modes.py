@@ -65,6 +65,8 @@ class Apply:
 
     def prepare(self, steps: Sequence[Step]) -> None:
         """Record how to put all of these back, with one write; whose `undo` fails says so at its turn."""
+        due = [(step.kind, step.spec) for step in steps if step.changes]
+        kinds.prepare(due, self._run.host)
         contact = self._run.records.contact
         try:
             contact(steps, self._run.host)

@@ -167,10 +167,15 @@ class Records:
 
     def generation(self, document: Document, changed: bool, content: Content) -> int:
         """Record what was applied and drop content that nothing names any more."""
-        number, new = self.generations.record(document, self._redactor, changed)
+        number, new = self.generations.record(document, self._redactor, changed, self._images)
         if new:
             content.sweep(referenced_digests(self._paths.data))
         return number
+
+    def _images(self) -> dict[str, str]:
+        from ..store.store import Store
+
+        return {image.name: image.image_id for image in Store(self._paths.data).images()}
 
     def erase(self, content: Content) -> None:
         """Forget the project, except what it still owns (volumes that were kept)."""

@@ -6,10 +6,10 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Callable
+from typing import Any, Callable
 
 from ..contract.errors import HostctlError
 
@@ -53,20 +53,13 @@ def run(
         whole_env["TMPDIR"] = os.environ["TMPDIR"]
     whole_env.update(env or {})
     data = input.encode() if isinstance(input, str) else input
-    try:
-        process = subprocess.Popen(
-            list(argv),
-            stdin=subprocess.DEVNULL if data is None else subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=whole_env,
-            cwd=cwd,
-            start_new_session=True,
-        )
-    except FileNotFoundError as error:
-        raise HostctlError(
-            f"cannot run {argv[0]}: there is no such program", ref="program-missing"
-        ) from error
+    process = _begin(
+        argv,
+        stdin=subprocess.DEVNULL if data is None else subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=whole_env,
+        cwd=cwd,
+    )
     with process:
         try:
             out, err = _communicate(process, data, timeout, stop_with)
@@ -87,6 +80,32 @@ def run(
             ref="program-failed",
         )
     return result
+
+
+def lines(argv: Sequence[str]) -> Iterator[bytes]:
+    """What a program prints, line by line, without keeping it; it is ended when nobody reads on.
+
+    Raises:
+        HostctlError: the program is missing.
+    """
+    env = {"PATH": PATH, "LANG": "C.UTF-8"}
+    process = _begin(argv, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=env)
+    with process:
+        try:
+            yield from process.stdout or ()
+        finally:
+            if process.poll() is None:
+                _signal(process, signal.SIGKILL)
+
+
+def _begin(argv: Sequence[str], **how: Any) -> subprocess.Popen[bytes]:
+    """The program, in a session of its own; `how` is Popen's."""
+    try:
+        return subprocess.Popen(list(argv), stdout=subprocess.PIPE, start_new_session=True, **how)
+    except FileNotFoundError as error:
+        raise HostctlError(
+            f"cannot run {argv[0]}: there is no such program", ref="program-missing"
+        ) from error
 
 
 def _communicate(

@@ -9,6 +9,7 @@ from typing import Any
 from ..contract.change import Reason
 from ..contract.document import VERSION, Document, document_from_json, resource_from_json
 from ..contract.errors import HostctlError
+from ..contract.reference import canonical_name
 from ..contract.report import HostReport, HostStatus, Status
 from .channel import Channel
 from .content import Content
@@ -22,6 +23,7 @@ from .removal import plan_removal
 from .step import Run, Step
 
 KEPT_KIND = "volume"
+IMAGE = "image"
 
 
 class Session:
@@ -48,7 +50,7 @@ class Session:
                 hint="the controller and its agent come from different versions; install hostctl anew",
                 ref="document-version",
             )
-        self._host.credentials = header.get("credentials") or {}
+        self._host.take_registries(header)
         executor, handlers, records = self._prepare(document.project)
         records.source = document.source
         try:
@@ -70,6 +72,7 @@ class Session:
                 records.drop_twins(document)
         finally:
             if self._writing:
+                self._content.drop_secrets()
                 records.settle(step.resource for step in executor.steps if _settled(step))
                 self._close(records, handlers.owed(all_defined=False))
         if not self._writing or executor.failed:
@@ -82,8 +85,8 @@ class Session:
                 hint="what was declared is done; free some space on the host, then apply again",
                 ref="generation-not-written",
             ) from error
+        self._tidy_images(executor, records, document)
         self._close(records, handlers.owed(all_defined=not document.partial))
-        self._content.drop_secrets()
         return self._report(executor, generation)
 
     def destroy(self, project: str, volumes: bool) -> HostReport:
@@ -101,12 +104,14 @@ class Session:
                 self._close(records, ())
         if self._writing and not executor.failed:
             records.erase(self._content)
+            self._tidy_images(executor, records, None)
         return self._report(executor, 0)
 
     def _prepare(self, project: str) -> tuple[Executor, Handlers, Records]:
         records = Records(self._paths, project)
         self._host.project = project
         self._host.blob = self._content.blob
+        self._host.fetch = self._content.fetch
         self._host.keep = self._content.keep
         self._host.gone = lambda: self._channel.gone
         run = Run(self._host, self._channel, self._content, records)
@@ -122,6 +127,7 @@ class Session:
             raise HostctlError(
                 f"cannot use a {header['type']} frame here: tasks must follow", ref="protocol"
             )
+        self._host.take_registries(header)
         return Document(
             project=self._host.project,
             resources=tuple(resource_from_json(item) for item in header.get("resources", ())),
@@ -192,6 +198,26 @@ class Session:
         if self._writing:
             records.forget(forgotten)
 
+    def _tidy_images(self, executor: Executor, records: Records, document: Document | None) -> None:
+        """Where images came or went, those that are no longer needed go."""
+        if not any(
+            step.resource.kind == IMAGE and step.outcome is not None and step.outcome.changes
+            for step in executor.steps
+        ):
+            return
+        from ..store.tidy import tidy
+
+        old = {
+            canonical_name(str(entry.spec.get("name"))): name
+            for name, entry in (records.undeclared(document) if document else {}).items()
+            if entry.kind == IMAGE and entry.created
+        }
+        try:
+            for name in tidy(self._paths.data, old):
+                records.removed(old[name])
+        except (HostctlError, OSError) as error:
+            self._warnings.append(f"cannot remove old images: {error}")
+
     def _close(self, records: Records, owed: Iterable[str]) -> None:
         try:
             records.close(owed)
@@ -201,12 +227,16 @@ class Session:
 
     def _report(self, executor: Executor, generation: int) -> HostReport:
         failed = executor.failed
+        for step in executor.steps:
+            if step.outcome is not None and not step.removal and hasattr(step.kind, "warnings"):
+                self._warnings += step.kind.warnings(step.spec, self._host)
         return HostReport(
             status=HostStatus.FAILED if failed else HostStatus.OK,
             outcomes=tuple(step.outcome for step in executor.steps if step.outcome is not None),
             failures=tuple(step.failure for step in executor.steps if step.failure is not None),
             generation=0 if failed else generation,
-            warnings=tuple(self._warnings),
+            # Containers of one project have some in common.
+            warnings=tuple(dict.fromkeys((*self._warnings, *executor.warnings))),
         )
 
 

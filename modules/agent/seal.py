@@ -18,7 +18,7 @@ import stat
 from typing import NoReturn
 
 from ..contract.errors import HostctlError
-from ..runtime import syscalls
+from ..runtime import mountinfo, syscalls
 from .host import Paths
 
 CAP_DAC_OVERRIDE = 1
@@ -39,16 +39,10 @@ _MOUNT_FLAGS = {
 
 
 def snapshot(paths: Paths) -> dict[str, str]:
-    """What only a capability can read, read before it is given up: our table, if there are networks."""
-    try:
-        networks = os.listdir(os.path.join(paths.data, "networks"))
-    except OSError:
-        return {}
-    if not networks:
-        return {}
-    from ..net import firewall
+    """What only a capability can read, read before it is given up: our table, and those of others."""
+    from ..net import firewall, foreign
 
-    return {"nft": firewall.snapshot(paths)}
+    return {"nft": firewall.snapshot(paths), **foreign.read()}
 
 
 def seal() -> tuple[str, ...]:
@@ -163,13 +157,10 @@ def _small_dev() -> None:
 
 def _remount_each(wanted: int) -> None:
     """The same for kernels before 5.12: one remount for each mount, keeping the flags that it has."""
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as stream:
-        lines = stream.read().splitlines()
-    for line in lines:
-        fields = line.split()
-        target = _unescape(fields[4])
+    for mount in list(mountinfo.read()):
+        target = mount.path
         flags = wanted
-        for option in fields[5].split(","):
+        for option in mount.flags:
             flags |= _MOUNT_FLAGS.get(option, 0)
         try:
             syscalls.mount(None, target, None, syscalls.MS_REMOUNT | syscalls.MS_BIND | flags)
@@ -177,12 +168,6 @@ def _remount_each(wanted: int) -> None:
             # Below another mount: no path leads there for a kind either.
             if error.errno not in (errno.ENOENT, errno.EINVAL) or target == "/":
                 raise
-
-
-def _unescape(text: str) -> str:
-    """A path of mountinfo, which writes space, tab, newline and backslash as three octal digits."""
-    head, *rest = text.split("\\")
-    return head + "".join(chr(int(part[:3], 8)) + part[3:] for part in rest)
 
 
 def _drop_rights() -> None:

@@ -45,6 +45,7 @@ class Reason(str, Enum):
     ABSENT = "does not exist"
     DIFFERS = "differs"
     REMOVED = "no longer declared"
+    UNSET = "no longer set"
     UNWANTED = "should not exist"
     NOT_RUNNING = "is not running"
     DEPENDENCY = "a dependency changes"

@@ -25,6 +25,7 @@ class Resource:
         kind: the module that handles it (`modules/KIND.py`).
         spec: the kind's `Spec`, as `contract.spec.encode` wrote it.
         needs: ids that must be done before this one.
+        optional: those of `needs` whose failure does not keep this one from being done.
         name: the title that people gave it (a task's `name`), or the id.
         where: `file:line:column` of the declaration.
         section: `pre_tasks`, `tasks`, `graph` or `post_tasks`; handlers run after each section.
@@ -41,6 +42,7 @@ class Resource:
     kind: str
     spec: dict[str, Any] = field(default_factory=dict)
     needs: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
     name: str = ""
     where: str = ""
     section: str = "graph"

@@ -61,6 +61,10 @@ def check_account(name: str, *path: str | int) -> None:
         raise FieldError(f"{name!r} is no name of an account", *path)
 
 
+_MOST_BYTES = (1 << 63) - 1
+LONGEST = 24 * 86400
+"""poll(2) takes milliseconds in a signed int, and all waiting is done with it."""
+
 _UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
 
@@ -72,7 +76,9 @@ def parse_size(value: Any) -> Any:
             raise ValueError(
                 f"{value!r} is no size; write a number with b, k, m or g, such as 128m"
             )
-        return int(float(match[1]) * _UNITS[match[2]])
+        value = int(float(match[1]) * _UNITS[match[2]])
+    if isinstance(value, (int, float)) and value > _MOST_BYTES:
+        raise ValueError("it is more than the kernel counts (8 exbibytes)")
     return value
 
 
@@ -83,7 +89,9 @@ def parse_duration(value: Any) -> Any:
         if not parts or "".join(number + unit for number, unit in parts) != value.replace(" ", ""):
             raise ValueError(f"{value!r} is no duration; write it like 90s, 1m30s or 500ms")
         scale = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-        return sum(float(number) * scale[unit] for number, unit in parts)
+        value = sum(float(number) * scale[unit] for number, unit in parts)
+    if isinstance(value, (int, float)) and not 0 <= value <= LONGEST:
+        raise ValueError(f"{value:g} seconds are no duration; it is 0 to 24 days")
     return value
 
 

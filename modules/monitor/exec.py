@@ -9,8 +9,8 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from ..runtime import cgroup, join, process
-from ..runtime.config import USER, RuntimeFailure
-from . import files
+from ..runtime.config import RuntimeFailure
+from . import files, program
 from .state import State
 
 if TYPE_CHECKING:
@@ -24,11 +24,12 @@ def run(paths: Paths, name: str, now: State, args: dict[str, Any], channel: Chan
     """The exit code: 126 or 127 where the program could not be executed, as Docker's."""
     terminal = bool(args.get("tty"))
     plan = _plan(paths, name, args)
-    own = cgroup.Cgroup(cgroup.container_path(paths.run, name), cgroup.detect())
+    own = cgroup.Cgroup(files.cgroup_path(paths, name), cgroup.detect())
+    size = (int(args.get("rows") or 0), int(args.get("columns") or 0))
     pipes = [] if terminal else [os.pipe(), os.pipe(), os.pipe()]
     try:
         stdio = [pipes[0][0], pipes[1][1], pipes[2][1]] if pipes else []
-        joined = join.start(now.pid, plan, own, stdio=stdio, terminal=terminal)
+        joined = join.start(now.pid, plan, own, stdio=stdio, terminal=terminal, size=size)
     except RuntimeFailure as error:
         for pair in pipes:
             os.close(pair[0])
@@ -52,20 +53,16 @@ def run(paths: Paths, name: str, now: State, args: dict[str, Any], channel: Chan
 
 
 def _plan(paths: Paths, name: str, args: dict[str, Any]) -> process.Process:
-    """The container's own process with the request's program, user, folder and environment."""
-    config = files.load(paths, name)
-    inside = config["process"]
-    inside["args"] = [str(item) for item in args.get("command") or args.get("argv") or ()]
-    inside["env"] = [*(inside.get("env") or ()), *(str(item) for item in args.get("env") or ())]
-    if args.get("tty") and not any(item.startswith("TERM=") for item in inside["env"]):
-        inside["env"].append("TERM=xterm")
-    if args.get("workdir"):
-        inside["cwd"] = str(args["workdir"])
-    if args.get("user"):
-        config.setdefault("annotations", {})[USER] = str(args["user"])
-        inside.get("user", {}).pop("additionalGids", None)
-        inside["env"] = [item for item in inside["env"] if not item.startswith("HOME=")]
-    return process.prepare(config)
+    """What the request asks for."""
+    return program.plan(
+        paths,
+        name,
+        [str(item) for item in args.get("command") or args.get("argv") or ()],
+        env=[str(item) for item in args.get("env") or ()],
+        cwd=str(args.get("workdir") or ""),
+        user=str(args.get("user") or ""),
+        terminal=bool(args.get("tty")),
+    )
 
 
 def _input(channel: Channel, sink: int, terminal: bool, wanted: bool) -> None:

@@ -1,4 +1,4 @@
-"""Runs on the managed host, in a monitor: the container's log in Docker's json-file format, rotated.
+"""Runs on the managed host, in a monitor: the container's log in Docker's json-file format.
 
 One object a line: `log` (with its newline, without it where a line was cut), `stream`, `time`. Nothing
 here may stop the container: what cannot be written is dropped, counted, and said once it can be.
@@ -6,138 +6,91 @@ here may stop the container: what cannot be written is dropped, counted, and sai
 
 from __future__ import annotations
 
-import fcntl
 import os
 import time
-import zlib
 from _json import encode_basestring
 
 from . import apart
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Callable
+
 MAX_LINE = 16 << 10
-MAX_SIZE, MAX_FILE = 10 << 20, 3
-NAME = "container.log"
+_SECOND = 1_000_000_000
+_ENDS = ('","stream":"stdout","time":"', '","stream":"stderr","time":"')
 
 
 class Log:
-    """The open log of one container.
+    """The log behind the descriptor `apart.LOG`.
 
     Args:
-        folder: where container.log and the rotated container.log.1.gz ... lie.
-        max_size: bytes after which it is rotated.
-        max_file: how many files are kept, the open one included.
+        limit: bytes after which it is rotated; 0 for never.
+        rotate: puts another file behind the descriptor.
     """
 
-    def __init__(self, folder: str, max_size: int = MAX_SIZE, max_file: int = MAX_FILE) -> None:
-        self._path = os.path.join(folder, NAME)
-        self._max_size = max(max_size, 4096)
-        self._max_file = max(max_file, 1)
-        self._fd = -1
-        self._size = 0
-        self._partial = {"stdout": b"", "stderr": b""}
+    def __init__(self, limit: int, rotate: Callable[[], object]) -> None:
+        self._limit = limit
+        self._rotate = rotate
+        self._rest = [b"", b""]
         self._second = 0
         self._prefix = ""
         self.dropped = 0
 
-    def attach(self, fd: int) -> None:
-        """Write to this descriptor instead of a file of its own."""
-        self._fd = fd
-
-    def feed(self, stream: str, data: bytes) -> None:
-        """Take bytes of a stream; whole lines are written, the rest waits for its newline."""
-        data = self._partial[stream] + data
-        end = f'","stream":"{stream}","time":"{self._now()}"}}\n'
-        lines = data.split(b"\n")
+    def feed(self, fd: int, data: bytes) -> None:
+        """Take bytes of STDOUT or STDERR; whole lines are written, the rest waits for its newline."""
+        which = fd - apart.STDOUT
+        end = self._end(which)
+        lines = (self._rest[which] + data).split(b"\n")
         rest = lines.pop()
-        out = []
+        out: list[str] = []
         for line in lines:
             if len(line) > MAX_LINE:
-                out.extend(_cut(line, end))
-                line = line[len(line) // MAX_LINE * MAX_LINE :]
-            out.append(_open(line) + "\\n" + end)
-        while len(rest) >= MAX_LINE:
-            out.append(_open(rest[:MAX_LINE]) + end)
-            rest = rest[MAX_LINE:]
-        self._partial[stream] = rest
+                line = _cut(line, end, out)
+            out.append('{"log":' + encode_basestring(line.decode("utf-8", "replace"))[:-1])
+            out.append("\\n" + end)
+        self._rest[which] = _cut(rest, end, out) if len(rest) >= MAX_LINE else rest
         if out:
             self._write(out)
 
     def flush(self) -> None:
         """Write what still waits for a newline: the container has ended."""
-        for stream, rest in self._partial.items():
+        for which, rest in enumerate(self._rest):
             if rest:
-                self._partial[stream] = b""
-                self._write([_open(rest) + f'","stream":"{stream}","time":"{self._now()}"}}\n'])
+                self._rest[which] = b""
+                self._write([_open(rest), self._end(which)])
 
-    def close(self) -> None:
-        self.flush()
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+    def _end(self, which: int) -> str:
+        nano = time.time_ns()
+        if nano // _SECOND != self._second:
+            self._second = nano // _SECOND
+            self._prefix = time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(self._second))
+        return _ENDS[which] + self._prefix + str(nano % _SECOND).zfill(9) + 'Z"}\n'
 
-    def _now(self) -> str:
-        whole, nano = divmod(time.time_ns(), 1_000_000_000)
-        if whole != self._second:
-            self._second = whole
-            self._prefix = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole))
-        return f"{self._prefix}.{nano:09d}Z"
-
-    def _write(self, entries: list[str]) -> None:
+    def _write(self, parts: list[str]) -> None:
+        """Write entries, of which each is two parts."""
         if self.dropped:
-            text = f"hostctl dropped {self.dropped} log lines: the disk was full\\n"
-            end = f'","stream":"stderr","time":"{self._now()}"}}\n'
-            entries = ['{"log":"' + text + end, *entries]
-        data = "".join(entries).encode("utf-8", "replace")
-        if len(data) > self._max_size and len(entries) > 1:
-            half = len(entries) // 2
-            self._write(entries[:half])
-            self._write(entries[half:])
-            return
+            said = f"hostctl dropped {self.dropped} log lines: the disk was full"
+            parts = [_open(said.encode()), "\\n" + self._end(1), *parts]
+        data = "".join(parts).encode()
         try:
-            if self._fd >= 0 and self._size + len(data) > self._max_size and self._size:
-                self._rotate()
-            if self._fd < 0:
-                self._open()
-            written = os.write(self._fd, data)
+            at = os.lseek(apart.LOG, 0, os.SEEK_CUR)
+            if self._limit and at + len(data) > self._limit:
+                if len(parts) > 2 and len(data) > self._limit:
+                    half = len(parts) // 4 * 2
+                    self.dropped = 0
+                    self._write(parts[:half])
+                    self._write(parts[half:])
+                    return
+                if at:
+                    self._rotate()
+            written = os.write(apart.LOG, data)
             if written < len(data):
-                os.ftruncate(self._fd, self._size)
+                os.ftruncate(apart.LOG, at)
                 raise OSError(28, "no space left")
-            self._size += written
             self.dropped = 0
         except OSError:
-            self.dropped += len(entries) - (1 if self.dropped else 0)
-
-    def _open(self) -> None:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
-        self._fd = os.open(self._path, flags, 0o600)
-        self._size = os.lseek(self._fd, 0, os.SEEK_END)
-
-    def _rotate(self) -> None:
-        """container.log becomes .1, .1.gz becomes .2.gz, the oldest goes."""
-        _wait(f"{self._path}.1")
-        os.close(self._fd)
-        self._fd = -1
-        if self._max_file == 1:
-            os.unlink(self._path)
-            return
-        for number in range(self._max_file - 1, 0, -1):
-            for suffix in ("", ".gz"):
-                old = f"{self._path}.{number}{suffix}"
-                if not os.path.exists(old):
-                    continue
-                if number == self._max_file - 1:
-                    os.unlink(old)
-                else:
-                    os.rename(old, f"{self._path}.{number + 1}{suffix}")
-        os.rename(self._path, f"{self._path}.1")
-        self._compress(f"{self._path}.1")
-
-    def _compress(self, path: str) -> None:
-        """In a process of its own: the container's output goes on meanwhile."""
-        lock = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        apart.alone(compress, path, lock)
-        os.close(lock)
+            self.dropped += len(parts) // 2 - (1 if self.dropped else 0)
 
 
 def _open(line: bytes) -> str:
@@ -145,44 +98,9 @@ def _open(line: bytes) -> str:
     return '{"log":' + encode_basestring(line.decode("utf-8", "replace"))[:-1]
 
 
-def _cut(line: bytes, end: str) -> list[str]:
-    """The full pieces of a line that is too long for one entry."""
-    return [
-        _open(line[at : at + MAX_LINE]) + end
-        for at in range(0, len(line) // MAX_LINE * MAX_LINE, MAX_LINE)
-    ]
-
-
-def compress(path: str, lock: int) -> None:
-    """PATH becomes PATH.gz; a crash leaves PATH, and a temp file that the next one replaces.
-
-    Args:
-        lock: the open file, locked: held until the end of this process.
-    """
-    os.closerange(3, lock)
-    os.closerange(lock + 1, lock + 64)
-    temp = f"{path}.gz.tmp"
-    packer = zlib.compressobj(6, zlib.DEFLATED, 31)
-    with open(path, "rb") as source, open(temp, "wb", opener=_private) as target:
-        while True:
-            chunk = source.read(256 << 10)
-            if not chunk:
-                break
-            target.write(packer.compress(chunk))
-        target.write(packer.flush())
-    os.rename(temp, f"{path}.gz")
-    os.unlink(path)
-
-
-def _wait(path: str) -> None:
-    """Until nobody compresses that file any more."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return
-    fcntl.flock(fd, fcntl.LOCK_EX)
-    os.close(fd)
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+def _cut(line: bytes, end: str, out: list[str]) -> bytes:
+    """Full pieces of a line that is too long for one entry; what is left of it."""
+    while len(line) >= MAX_LINE:
+        out += (_open(line[:MAX_LINE]), end)
+        line = line[MAX_LINE:]
+    return line

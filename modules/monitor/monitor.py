@@ -11,148 +11,196 @@ import os
 import select
 import time
 
+from ..runtime import syscalls
 from . import apart
+from .journal import Journal
 from .log import Log
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Callable
+
     from .acts import Acts
 
+NAME = b"hostctl-monitor"
 _READ = 64 << 10
 _PAUSE = 1.0
+_PROBE_LOST = 600.0
 
 
-def watch(acts: Acts, listener: int, waiting: int) -> None:
-    """Start or adopt a container for a client of the listener, and stay until it has ended for good.
+def watch(
+    acts: Acts,
+    poll: select.poll,
+    rename: Callable[[], int],
+    client: Callable[[int], bool],
+    waiting: int,
+) -> None:
+    """Start or adopt a container for a client, and stay until it has ended for good.
 
-    Flat, and without the objects that work needs until there is any: many containers hardly ever say
-    anything, and their monitors are to cost little.
+    Flat, and with nothing that work needs until there is any: many containers hardly ever say anything,
+    and their monitors are to cost little.
+
+    Args:
+        poll: of `running`, made before the fork.
+        rename: of `renamer`, likewise.
+        client, waiting: for `acts.begin`.
     """
-    rename(b"hostctl-monitor")
-    word, fds = apart.run(acts.begin, listener, waiting)
-    if not fds:
+    if apart.start(acts.begin, client, waiting) != 0:
         return
-    os.close(listener)
-    os.close(waiting)
-    poll = select.poll()
-    for fd in fds[1:6]:  # without the lock; the resolver's connection is the last of them
-        poll.register(fd, 1)
+    rename()
     poll.poll()
-    Monitor(acts, word, fds).run()
+    Monitor(acts, poll, apart.word()).run()
 
 
-def rename(name: bytes) -> None:
-    """As `ps` shows it; without ctypes, whose every call touches memory."""
-    comm = os.open("/proc/self/comm", os.O_WRONLY)
-    os.write(comm, name)
-    os.close(comm)
+def running() -> select.poll:
+    """What a monitor waits for while its container runs. Its first call is made here, in vain."""
+    poll = _waiting()
+    poll.register(apart.PIDFD, select.POLLIN)
+    poll.register(apart.RESOLVER, select.POLLIN)
+    poll.poll(0)
+    return poll
+
+
+def _waiting() -> select.poll:
+    """The same while there is no container."""
+    poll = select.poll()
+    for fd in (apart.STDOUT, apart.STDERR, apart.CONTROL, apart.WAKE):
+        poll.register(fd, select.POLLIN)
+    return poll
+
+
+def renamer(name: bytes) -> Callable[[], int]:
+    """Gives the calling process a name, as `ps` shows it."""
+    return syscalls.frugal("prctl", syscalls.PR_SET_NAME, name)
 
 
 class Monitor:
-    """The descriptors of one container; `pidfd` is -1 while it waits to be started again."""
+    """What is to be done while there is something to do.
 
-    def __init__(self, acts: Acts, word: bytes, fds: list[int]) -> None:
+    Args:
+        word: `run PID LOG RESOLVER REQUEST`: see `steps`.
+    """
+
+    def __init__(self, acts: Acts, poll: select.poll, word: bytes) -> None:
         self._acts = acts
-        # run PID SIZE COUNT LINE
-        self._begun = word.split(b" ", 4)
-        self._line = self._begun[4]
-        self._lock, self._stdout, self._stderr, self._listener, self._pidfd, *self._resolver = fds
-        self._pid = int(self._begun[1])
-        self._ours = self._line.startswith(b"start")
-        self._log: Log | None = None
-        self._start_at = 0.0
-        self._wake, self._waker = os.pipe()
-        self._resolver_at = self._restored = 0.0
+        self._poll = poll
+        _, pid, log, resolver, self._line = word.split(b" ", 4)
+        self._pid = int(pid)
+        self._log: Log | Journal = (
+            Journal(bytes.fromhex(log[1:].decode()), self._rotate)
+            if log.startswith(b"j")
+            else Log(int(log), self._rotate)
+        )
+        # Seconds of the monotonic clock; 0 for never.
+        self._start_at = self._restore_at = self._restored = self._probe_at = 0.0
+        self._resolver = resolver == b"1"
+        # Descriptors of those who are attached, and whether what is next comes after something lost.
+        self._taps = b""
+        self._late = 0
 
     def run(self) -> None:
         while True:
-            for fd in self._ready():
-                if fd == self._stdout:
-                    self._read(fd, "stdout")
-                elif fd == self._stderr:
-                    self._read(fd, "stderr")
-                elif fd == self._pidfd:
-                    if not self._follows(*apart.run(self._acts.ended, self._line, self._ended())):
+            for fd, _ in self._poll.poll(self._wait()):
+                if fd <= apart.STDERR:
+                    self._read(fd)
+                elif fd == apart.PIDFD:
+                    if not self._follows(apart.run(self._acts.ended, self._line, self._ended())):
                         return
-                elif fd == self._listener:
-                    self._serve()
-                elif fd == self._wake:
-                    os.read(fd, 64)
-                    self._start_at = time.monotonic()
-                elif self._resolver and fd == self._resolver[0]:
+                    break  # what else was ready is closed
+                elif fd == apart.CONTROL:
+                    apart.alone(self._acts.serve, self._line, meet=self._acts.accept)
+                elif fd == apart.WAKE:
+                    self._woken(os.read(fd, _READ))
+                elif self._resolver:
                     self._resolver_lost()
-            due = self._pidfd < 0 and time.monotonic() >= self._start_at
-            if due and not self._follows(*apart.run(self._acts.again, self._line)):
-                return
-            if self._resolver_at and time.monotonic() >= self._resolver_at:
+            if self._start_at and time.monotonic() >= self._start_at:
+                self._start_at = 0.0
+                if not self._follows(apart.run(self._acts.again, self._line)):
+                    return
+            if self._probe_at and time.monotonic() >= self._probe_at:
+                # Its child says when the next is due; this is for one that was killed.
+                self._probe_at = time.monotonic() + _PROBE_LOST
+                apart.alone(self._acts.probe, self._line)
+            if self._restore_at and time.monotonic() >= self._restore_at:
                 self._restore()
 
-    def _ready(self) -> list[int]:
-        poll = select.poll()
-        for fd in (self._stdout, self._stderr, self._listener, self._wake):
-            poll.register(fd, select.POLLIN)
-        due = 0.0
-        if self._pidfd >= 0:
-            poll.register(self._pidfd, select.POLLIN)
-        else:
-            due = self._start_at
-        if self._resolver_at:
-            due = min(due, self._resolver_at) if due else self._resolver_at
-        elif self._resolver:
-            poll.register(self._resolver[0], select.POLLIN)
-        wait = max(0, int((due - time.monotonic()) * 1000) + 1) if due else None
-        return [fd for fd, _ in poll.poll(wait)]
+    def _woken(self, words: bytes) -> None:
+        """`p MILLISECONDS`: the next look at its health; `s`: the wait for the next start is over;
+        `a NUMBER`: somebody attaches."""
+        for word in words.split(b"\n"):
+            if word.startswith(b"p"):
+                self._probe_at = time.monotonic() + int(word[1:]) / 1000
+            elif word.startswith(b"a"):
+                there = apart.run(self._acts.attach, self._line, int(word[1:]))
+                self._taps = there[1:] if there else self._taps
+            elif word:
+                self._start_at = self._start_at and time.monotonic()
 
-    def _read(self, fd: int, stream: str) -> bool:
+    def _wait(self) -> int | None:
+        """Milliseconds until something is due."""
+        due = self._start_at or self._restore_at
+        if self._probe_at and (not due or self._probe_at < due):
+            due = self._probe_at
+        return max(0, int((due - time.monotonic()) * 1000) + 1) if due else None
+
+    def _read(self, fd: int) -> bool:
         try:
             data = os.read(fd, _READ)
         except BlockingIOError:
             return False
-        self._opened_log().feed(stream, data)
-        return True
+        self._log.feed(fd, data)
+        for tap in self._taps:
+            self._tell(tap, fd, data)
+        return bool(data)
 
-    def _opened_log(self) -> Log:
-        """Made when there is something to log: many containers never say anything."""
-        if self._log is None:
-            _, name, data, _ = self._line.split(b"\0")
-            folder = f"{data.decode()}/containers/{name.decode()}/log"
-            self._log = Log(folder, int(self._begun[2]), int(self._begun[3]))
-        return self._log
+    def _tell(self, tap: int, fd: int, data: bytes) -> None:
+        """Who is attached hears it too; who does not listen loses it, and is told so by what comes next."""
+        late = 1 << tap & self._late
+        head = apart.OUTPUT + fd - apart.STDOUT + (apart.LATE if late else 0)
+        try:
+            os.write(tap, bytes((head,)) + data)
+            self._late ^= late
+        except BlockingIOError:
+            self._late |= 1 << tap
+        except OSError:
+            syscalls.close_range(tap, tap)
+            self._taps = self._taps.replace(bytes((tap,)), b"")
+            self._late &= ~(1 << tap)
 
-    def _running(self, word: bytes, fds: list[int]) -> None:
-        self._pid, self._pidfd = int(word.split()[1]), fds[0]
-        self._resolver = fds[1:]
-        self._resolver_at = 0.0
-        self._restored = time.monotonic()
+    def _rotate(self) -> None:
+        apart.run(self._acts.rotate, self._line)
 
     def _ended(self) -> int:
         """The wait status, -1 where it is somebody else's child. Its last words are in the log then."""
-        status = os.waitpid(self._pid, 0)[1] if self._ours else -1
-        self._ours = True
-        for fd in (self._pidfd, *self._resolver):
-            os.close(fd)
-        self._pidfd, self._resolver, self._resolver_at = -1, [], 0.0
+        try:
+            status = os.waitpid(self._pid, 0)[1]
+        except ChildProcessError:
+            status = -1
+        self._restore_at = self._probe_at = 0.0
         self._drain()
+        self._taps, self._late = b"", 0
         return status
 
     def _drain(self) -> None:
-        for fd, stream in ((self._stdout, "stdout"), (self._stderr, "stderr")):
-            while self._read(fd, stream):
+        for fd in (apart.STDOUT, apart.STDERR):
+            while self._read(fd):
                 pass
-        if self._log is not None:
-            self._log.flush()
+        self._log.flush()
 
-    def _follows(self, word: bytes, fds: list[int]) -> bool:
-        """Take note of what a step has led to; False for the end."""
+    def _follows(self, word: bytes) -> bool:
+        """Take note of what an act has led to; False for the end."""
         if word.startswith(b"run"):
-            self._running(word, fds)
+            _, pid, _, resolver, _ = word.split(b" ", 4)
+            self._pid = int(pid)
+            self._poll = running()
+            self._resolver = resolver == b"1"
+            self._restored = time.monotonic()
         elif word.startswith(b"wait"):
             self._start_at = time.monotonic() + int(word.split()[1]) / 1000
+            self._poll = _waiting()
             self._reap()
         else:
             self._drain()
-            if self._log is not None:
-                self._log.close()
             return False
         return True
 
@@ -164,25 +212,14 @@ class Monitor:
         except ChildProcessError:
             return
 
-    def _serve(self) -> None:
-        try:
-            peer = self._acts.accept(self._listener)
-        except OSError:
-            return
-        apart.alone(self._acts.serve, self._line, peer, self._waker, self._lock)
-        os.close(peer)
-
     def _resolver_lost(self) -> None:
         """The DNS process has gone: hand over again, at once unless it dies again and again."""
         now = time.monotonic()
-        self._resolver_at = now if now - self._restored > _PAUSE else now + _PAUSE
+        self._restore_at = now if now - self._restored > _PAUSE else now + _PAUSE
+        # Until then nothing comes from there but what comes from the container's end.
+        os.dup2(apart.PIDFD, apart.RESOLVER, inheritable=False)
 
     def _restore(self) -> None:
-        _, fds = apart.run(self._acts.restore, self._line, self._pid, self._resolver[1:])
+        done = apart.run(self._acts.restore, self._line, self._pid)
         self._restored = time.monotonic()
-        if fds:
-            os.close(self._resolver[0])
-            self._resolver[0] = fds[0]
-            self._resolver_at = 0.0
-        else:
-            self._resolver_at = self._restored + _PAUSE
+        self._restore_at = 0.0 if done else self._restored + _PAUSE

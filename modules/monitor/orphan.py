@@ -1,4 +1,4 @@
-"""Runs on the managed host, in the agent: a container whose monitor is gone: ended and cleaned up by hand."""
+"""Runs on the managed host: ends a container, and cleans up by hand after one whose monitor is gone."""
 
 from __future__ import annotations
 
@@ -6,25 +6,32 @@ import os
 import select
 
 from ..agent.paths import Paths
-from ..runtime import cgroup, syscalls
+from ..contract.errors import HostctlError
+from ..runtime import cgroup, hooks, stand_in, syscalls
+from ..runtime.config import RUNTIME, annotation
 from . import files, state
 
 
 def stop(paths: Paths, name: str, old: state.State, signal: int, grace: float) -> state.State:
     """Stop it as its monitor would have done. How it ended is lost: it is not our child."""
-    if state.container_alive(old):
-        try:
-            pidfd = syscalls.pidfd_open(old.pid)
-        except ProcessLookupError:
-            pidfd = -1
-        if pidfd >= 0:
-            try:
-                # The number may have been given away between the look and the open.
-                if state.container_alive(old):
-                    _end(pidfd, signal, grace)
-            finally:
-                os.close(pidfd)
+    end(old, signal, grace)
     return clean(paths, name, old, stopped=True)
+
+
+def end(now: state.State, signal: int, grace: float) -> None:
+    """Signal, grace period (seconds), KILL; what has ended already is left alone."""
+    if not state.container_alive(now):
+        return
+    try:
+        pidfd = syscalls.pidfd_open(now.pid)
+    except ProcessLookupError:
+        return
+    try:
+        # The number may have been given away between the look and the open.
+        if state.container_alive(now):
+            _end(pidfd, signal, grace)
+    finally:
+        os.close(pidfd)
 
 
 def _end(pidfd: int, signal: int, grace: float) -> None:
@@ -46,25 +53,52 @@ def ended(pidfd: int, wait: float) -> bool:
 
 def clean(paths: Paths, name: str, old: state.State, *, stopped: bool = False) -> state.State:
     """Remove what the container left in the kernel, and write down that it has ended."""
-    release(paths, name)
+    hung = release(paths, name)
+    if old.status == state.RUNNING:
+        poststop(paths, name)
     if old.status in (state.RUNNING, state.RESTARTING):
         old.lost = old.status == state.RUNNING
         old.exit_code = None if old.lost else old.exit_code
         old.status, old.finished_at = state.EXITED, state.now()
+        old.stopped = old.stopped or stopped
+    old.error = hung or old.error
     old.pid = old.start_time = old.monitor = old.monitor_start = 0
-    old.stopped = old.stopped or stopped
     folder = paths.container_run(name)
     if os.path.isdir(folder):
         state.write(folder, old)
+    if os.path.isdir(paths.container(name)):
+        state.keep(paths.container(name), old)
     return old
 
 
-def release(paths: Paths, name: str) -> None:
-    """The cgroup with all that is in it, and the container's names; twice is fine."""
+def poststop(paths: Paths, name: str) -> None:
+    """Run the hooks that its bundle has for the moment after its end; one that fails leaves word of it."""
+    try:
+        config = files.load(paths, name)
+        told = hooks.prepare(config, name, files.bundle(paths, name))
+    except HostctlError:  # it is being removed
+        return
+    if told is None or annotation(config, RUNTIME):  # the other runtime has run them
+        return
+    failures = told.run_poststop()
+    if failures:
+        path = os.path.join(paths.container_run(name), "monitor.warnings")
+        with open(path, "w", encoding="utf-8", opener=files.private) as stream:
+            stream.write("".join(f"{failure}\n" for failure in failures))
+
+
+def release(paths: Paths, name: str) -> str:
+    """The cgroup with all that is in it, and the container's names; twice is fine.
+
+    Returns:
+        That the runtime of the host that had made it hung, in words; else empty.
+    """
     from ..net import endpoint
 
-    cgroup.release(cgroup.Cgroup(cgroup.container_path(paths.run, name), cgroup.detect()))
+    hung = stand_in.clear(paths.container(name))
+    cgroup.release(cgroup.Cgroup(files.cgroup_path(paths, name), cgroup.detect()))
     endpoint.withdraw_names(paths, files.network(paths, name), name)
+    return hung
 
 
 def end_monitor(old: state.State, wait: float = 5.0) -> None:

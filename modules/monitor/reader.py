@@ -8,10 +8,12 @@ import os
 from collections.abc import Iterable, Iterator
 from typing import IO, TYPE_CHECKING, NamedTuple
 
-from .log import NAME
+from . import files
+from .rotation import NAME
 
 if TYPE_CHECKING:
     from ..agent.host import Paths
+    from .journal_reader import JournalReader
 
 _BLOCK = 1 << 20
 
@@ -27,8 +29,17 @@ class Entry(NamedTuple):
     last: bool = False
 
 
+def of(paths: Paths, name: str, tail: int) -> Reader | JournalReader:
+    """The reader of the container's log, wherever that is; for the arguments see `Reader`."""
+    if files.settings(paths, name).log_driver == "journald":
+        from .journal_reader import JournalReader
+
+        return JournalReader(paths, name, tail)
+    return Reader(paths, name, tail)
+
+
 class Reader:
-    """One container's log.
+    """One container's log in files.
 
     Args:
         tail: only so many of the last entries of what is there; negative for all.
@@ -48,25 +59,26 @@ class Reader:
         now = self._read()
         if self._tail == 0:
             return
+        # All at once: while the first is read, a rotation gives the others new names.
+        rotated = self._rotated()
         if self._tail < 0:
-            for path in reversed(self._rotated()):
-                with _opened(path) as stream:
+            for stream in reversed(rotated):
+                with stream:
                     for line in stream:
                         yield from self._entry(line)
             for line in now:
                 yield from self._entry(line)
             return
         lines = now[-self._tail :]
-        for path in self._rotated():
-            if len(lines) >= self._tail:
-                break
-            with _opened(path) as stream:
-                lines = stream.readlines()[-(self._tail - len(lines)) :] + lines
+        for stream in rotated:
+            with stream:
+                if len(lines) < self._tail:
+                    lines = stream.readlines()[-(self._tail - len(lines)) :] + lines
         for line in lines:
             yield from self._entry(line)
 
-    def news(self) -> Iterator[Entry]:
-        """What came since the last look. A rotation in between is read to its end first."""
+    def news(self, *, last: bool = False) -> Iterator[Entry]:  # noqa: ARG002 (written at once)
+        """What came since the last look, with `last` the last one. A rotation in between is read to its end first."""
         for line in self._read():
             yield from self._entry(line)
         if self._rotated_away():
@@ -74,17 +86,17 @@ class Reader:
             for line in self._read():
                 yield from self._entry(line)
 
-    def _rotated(self) -> list[str]:
-        """Rotated files, newest first."""
-        found = []
+    def _rotated(self) -> list[IO[bytes]]:
+        """Rotated files, newest first; not the one that has been read already, as container.log."""
+        found: list[IO[bytes]] = []
         for number in range(1, 1000):
-            for suffix in ("", ".gz"):
-                path = f"{self._path}.{number}{suffix}"
-                if os.path.exists(path):
-                    found.append(path)
-                    break
-            else:
+            stream = _opened(f"{self._path}.{number}") or _opened(f"{self._path}.{number}.gz")
+            if stream is None:
                 break
+            if self._stream and os.path.sameopenfile(self._stream.fileno(), stream.fileno()):
+                stream.close()
+            else:
+                found.append(stream)
         return found
 
     def _open(self) -> None:
@@ -125,12 +137,16 @@ class Reader:
         yield Entry(time, self.name, stream, text, begins)
 
 
-def _opened(path: str) -> IO[bytes]:
-    if path.endswith(".gz"):
-        import gzip
+def _opened(path: str) -> IO[bytes] | None:
+    """None where there is none, or no longer: who writes it rotates and compresses meanwhile."""
+    try:
+        if path.endswith(".gz"):
+            import gzip
 
-        return gzip.open(path, "rb")  # type: ignore[return-value]
-    return open(path, "rb")
+            return gzip.open(path, "rb")  # type: ignore[return-value]
+        return open(path, "rb")
+    except FileNotFoundError:
+        return None
 
 
 def merge(sources: Iterable[Iterator[Entry]]) -> Iterator[Entry]:

@@ -7,13 +7,18 @@ import functools
 import hashlib
 import os
 import sys
+import threading
 import time
 
 from ..agent.paths import Paths
 from ..contract.errors import HostctlError
+from ..runtime import cgroup, guard
+from ..runtime.cgroup_places import delegated
+from ..runtime.config import RuntimeFailure
 from . import control
 
 START_SECONDS = 30.0
+END_SECONDS = 30.0
 _ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     "LANG": "C.UTF-8",
@@ -52,10 +57,46 @@ def ensure(paths: Paths) -> None:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not _listens(where):
+            _realize(paths)
             _start(paths, where)
             _retire(paths, where)
     finally:
         os.close(lock)
+
+
+def end(paths: Paths) -> None:
+    """End the zygote and the DNS process, where no container runs any more."""
+    _retire(paths, "")
+    home = cgroup.Cgroup(cgroup.monitors_path(paths.run), cgroup.detect())
+    deadline = time.monotonic() + END_SECONDS
+    while True:
+        try:
+            cgroup.release(home)
+            break
+        except RuntimeFailure:
+            # Killed they are; a kernel that takes other namespaces apart may let their end wait.
+            if time.monotonic() > deadline:
+                raise
+    cgroup.prune(paths.run)
+
+
+_prepared = threading.Lock()
+
+
+def prepare(paths: Paths) -> None:
+    """Have the zygote started meanwhile, if it does not run: a container is about to be started."""
+    if os.path.exists(path(paths)) or not _prepared.acquire(blocking=False):
+        return
+    threading.Thread(target=_prepare, args=(paths,), daemon=True).start()
+
+
+def _prepare(paths: Paths) -> None:
+    try:
+        ensure(paths)
+    except (HostctlError, OSError):
+        return  # who needs it tries again, and says what is wrong
+    finally:
+        _prepared.release()
 
 
 def root() -> str:
@@ -81,6 +122,22 @@ def digest() -> str:
     return sums.hexdigest()[:12]
 
 
+def _realize(paths: Paths) -> None:
+    """Have systemd make the service's cgroup again, where it has become empty and was taken back."""
+    if not delegated(paths.run):
+        return
+    hierarchies = cgroup.detect()
+    home = cgroup.base(paths.run)
+    if not os.path.isdir(os.path.join(hierarchies.v1.get("name=systemd", hierarchies.v2), home)):
+        from ..agent.run import run
+
+        service = os.path.basename(home)
+        run(
+            ["systemctl", "set-property", "--runtime", service, "TasksMax=infinity"],
+            timeout=START_SECONDS,
+        )
+
+
 def _listens(where: str) -> bool:
     try:
         control.connect(where, 5.0).close()
@@ -96,13 +153,18 @@ def _start(paths: Paths, where: str) -> None:
     null = (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDWR, 0)
     error_path = os.path.join(paths.run, "zygote.error")
     stderr = (os.POSIX_SPAWN_OPEN, 2, error_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    # All monitors, and so all first processes of containers, are this executable: see `guard`.
+    # A process that is such a one already, as that of a verb is, passes on its own.
+    shielded = -1 if guard.protected() else guard.executable()
     pid = os.posix_spawn(
-        argv[0],
+        "/proc/self/exe" if shielded < 0 else f"/proc/self/fd/{shielded}",
         argv,
         _ENVIRONMENT,
         file_actions=[null, (os.POSIX_SPAWN_DUP2, 0, 1), stderr],
         setsigmask=(),
     )
+    if shielded >= 0:
+        os.close(shielded)
     deadline = time.monotonic() + START_SECONDS
     while True:
         done, status = os.waitpid(pid, os.WNOHANG)

@@ -6,14 +6,13 @@ The monitor writes it, everybody reads it; `pid` counts only with its start time
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import time
-from contextlib import contextmanager
+
+from ..contract import plainjson
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from typing import Any
 
 CREATED, RUNNING, RESTARTING, EXITED = "created", "running", "restarting", "exited"
@@ -32,6 +31,8 @@ class State:
     started_at, finished_at: seconds since 1970, 0 for never.
     stopped: somebody asked it to stop.
     error: why it could not be started.
+    health: `status`, `failing` (in a row) and `log` of the last looks; None without a healthcheck.
+    ill: it was ended because it was unhealthy, and is to be started again.
     wait: seconds that it waits for its next start (restarting).
     """
 
@@ -48,6 +49,8 @@ class State:
         self.stopped = False
         self.error = ""
         self.wait = 0.0
+        self.health: dict[str, Any] | None = None
+        self.ill = False
         for key, value in known.items():
             # A newer monitor may have written fields that this version does not know.
             if key in self.__dict__:
@@ -80,7 +83,7 @@ def read(folder: str) -> State | None:
     """The state in the container's run folder; None where there is none (or half of one)."""
     try:
         with open(os.path.join(folder, "state.json"), "rb") as stream:
-            data = json.loads(stream.read())
+            data = plainjson.loads(stream.read())
     except (FileNotFoundError, ValueError):
         return None
     return from_json(data)
@@ -98,24 +101,40 @@ def to_json(state: State) -> dict[str, Any]:
 
 def write(folder: str, state: State) -> None:
     """Replace the file. No fsync: what it says ends with the host's run."""
-    temp = os.path.join(folder, f".state.json.{os.getpid()}")
+    _replace(folder, f".state.json.{os.getpid()}", state)
+
+
+def keep(folder: str, state: State) -> None:
+    """The same in the container's own folder: how it started or ended last, for after a reboot.
+
+    By one writer at a time. A power cut may lose it: then it counts as one that ran.
+    """
+    _replace(folder, ".state.json", state)
+
+
+def _replace(folder: str, name: str, state: State) -> None:
+    temp = os.path.join(folder, name)
     fd = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
-        os.write(fd, json.dumps(to_json(state)).encode())
+        os.write(fd, plainjson.dumps(to_json(state)).encode())
     finally:
         os.close(fd)
     os.rename(temp, os.path.join(folder, "state.json"))
 
 
-@contextmanager
-def changing(folder: str) -> Iterator[State | None]:
+class changing:  # reads as a word of the `with` statement
     """The state, while nobody else who asks so can change it. Writing is up to the caller."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        yield read(folder)
-    finally:
-        os.close(fd)
+
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+
+    def __enter__(self) -> State | None:
+        self._fd = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        fcntl.flock(self._fd, fcntl.LOCK_EX)
+        return read(self._folder)
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._fd)
 
 
 def boot_id() -> str:
@@ -142,6 +161,15 @@ def alive(pid: int, started: int) -> bool:
 def container_alive(state: State) -> bool:
     """Whether the container's first process is there, in this boot."""
     return state.boot_id == boot_id() and alive(state.pid, state.start_time)
+
+
+def sleeps(pid: int) -> bool:
+    """Whether it waits for something other than a processor or a disk (proc_pid_stat(5))."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as stream:
+            return stream.read().rpartition(b")")[2].split()[0] == b"S"
+    except OSError:
+        return False
 
 
 def now() -> float:

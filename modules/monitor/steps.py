@@ -1,58 +1,40 @@
 """Runs on the managed host, in short-lived children of a monitor: the acts on one container.
 
 Each reads what is so from disk, acts, and writes it back; a word and descriptors go to the monitor:
-`run PID` (with pidfd, DNS connection, sockets), `wait MILLISECONDS` until the next start, or `end`.
+`run PID LOG RESOLVER REQUEST`, `wait MILLISECONDS` until the next start, or `end`. LOG is the size at which the
+log is rotated, or `j` with the journal's fields in hexadecimal; RESOLVER is 1 where the DNS process serves it;
+REQUEST is the line that asked for the monitor, which all later acts are given.
 """
 
 from __future__ import annotations
 
-import _socket
 import fcntl
 import os
-import socket
-import time
 
-from ..agent.paths import Paths
 from ..contract.errors import HostctlError
-from ..runtime import cgroup, syscalls
-from ..runtime.config import RuntimeFailure
+from ..runtime import cgroup, stand_in, syscalls, terminal
+from ..runtime.config import RUNTIME, RuntimeFailure, annotation
 from ..runtime.container import create
 from ..runtime.handshake import describe
 from ..runtime.init import exit_code
-from . import control, files, state
+from . import apart, attached, control, files, health, journal, orphan, peers, rotation, state
 from .apart import Answer
-from .endpoints import Endpoints
+from .place import Place
 from .restart import backoff
+from .serving import accept, accept_at, probe, probe_in, serve
 from .state import State
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any, Callable
 
-END: Answer = (b"end", [])
-_KILL = 9
-_STEP = 0.005
-_LATEST = 20.0
+    from ..runtime.container import Container
+    from .endpoints import Endpoints
 
+__all__ = ["accept", "again", "attach", "begin", "ended", "probe", "restore", "rotate", "serve"]
 
-class Place:
-    """Which container, and where: from the line that asked for its monitor."""
-
-    def __init__(self, line: bytes) -> None:
-        self.verb, self.name, self.data, self.run = line.decode().split("\0")
-        self.log_folder = f"{self.data}/containers/{self.name}/log"
-
-    def paths(self) -> Paths:
-        return Paths(self.data, self.run)
-
-    def folder(self) -> str:
-        return self.paths().container_run(self.name)
-
-    def cgroup(self) -> cgroup.Cgroup:
-        return cgroup.Cgroup(cgroup.container_path(self.run, self.name), cgroup.detect())
-
-    def endpoints(self) -> Endpoints:
-        return Endpoints(self.paths(), self.name, files.network(self.paths(), self.name))
+END: Answer = (b"end", {})
 
 
 def _told(step: Callable[..., Answer]) -> Callable[..., Answer]:
@@ -63,8 +45,8 @@ def _told(step: Callable[..., Answer]) -> Callable[..., Answer]:
         try:
             return step(place, *args)
         except BaseException as error:
-            path = os.path.join(place.folder(), "monitor.crash")
-            with open(path, "w", encoding="utf-8", opener=_private) as crash:
+            path = os.path.join(place.folder(), files.CRASH)
+            with open(path, "w", encoding="utf-8", opener=files.private) as crash:
                 crash.write(f"{type(error).__name__}: {error}\n")
                 at = error.__traceback__
                 while at is not None:
@@ -76,26 +58,19 @@ def _told(step: Callable[..., Answer]) -> Callable[..., Answer]:
     return run
 
 
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-
-
-def begin(listener: int, waiting: int) -> Answer:
-    """The first act of a monitor: read the request, start or adopt, and answer the client.
-
-    Its descriptors are the lock, stdout, stderr, the control socket, then those of `run`. Its word goes
-    on with the log's limits and the request.
-    """
-    try:
-        peer = accept(listener)
-    except OSError:
+def begin(client: Callable[[int], bool], waiting: int) -> Answer:
+    """The first act of a monitor: wait for a request, start or adopt, and answer who asked."""
+    if not client(waiting):
         return END
-    finally:
-        _call_next(waiting)
-    os.close(listener)
-    client = control.Peer(socket.socket(fileno=peer))
-    line = client.line()
-    return _begin(line, client) if line else END
+    peer = accept_at(apart.LISTENER)
+    _call_next(waiting)
+    os.close(apart.LISTENER)
+    if peer is None:
+        return END
+    asking = control.Peer(peer)
+    line = asking.line()
+    # Of a client that was killed, nobody knows any more what it wanted.
+    return _begin(line, asking) if line and not asking.gone() else END
 
 
 def _call_next(waiting: int) -> None:
@@ -111,10 +86,9 @@ def _call_next(waiting: int) -> None:
 def _begin(place: Place, client: control.Peer) -> Answer:
     lock = -1
     try:
-        settings, lock = _settle(place)
-        found = files.open_pipes(place.folder())
-        listener = control.listen(place.folder(), files.SOCKET)
-        word, fds = _adopt(place) if place.verb == "adopt" else _first(place)
+        lock = _settle(place)
+        fds = {apart.LOCK: lock, **_lasting(place)}
+        word, more = _adopt(place) if place.verb == "adopt" else _first(place)
     except (HostctlError, OSError) as error:
         if lock >= 0:
             os.close(lock)
@@ -122,29 +96,35 @@ def _begin(place: Place, client: control.Peer) -> Answer:
         return END
     now = state.read(place.folder()) or State(place.name)
     client.answer({"state": state.to_json(now)})
-    line = f"{place.verb}\0{place.name}\0{place.data}\0{place.run}".encode()
-    whole = b"%s %d %d %s" % (word, settings.log_max_size, settings.log_max_file, line)
-    return whole, [lock, found["stdout"], found["stderr"], listener.detach(), *fds]
+    return word, {**fds, **more}
 
 
-def _settle(place: Place) -> tuple[files.Settings, int]:
+def _lasting(place: Place) -> dict[int, int]:
+    """What the monitor has open for as long as it lives."""
+    pipes = files.open_pipes(place.folder())
+    # At once, because the start writes there; everything else at the end.
+    for fd, number in zip(os.pipe(), (apart.WAKE, apart.WAKER)):
+        os.dup2(fd, number, inheritable=False)
+    return {
+        apart.STDOUT: pipes["stdout"],
+        apart.STDERR: pipes["stderr"],
+        apart.CONTROL: control.listen(place.folder(), files.SOCKET).detach(),
+        apart.LOG: rotation.opened(place.log_folder, place.settings()),
+    }
+
+
+def _settle(place: Place) -> int:
+    """Make the folders; the lock, of which each container's one monitor has hold for as long as it lives."""
+    if not os.path.isdir(place.paths().container(place.name)):
+        raise RuntimeFailure(f"cannot start {place.name}: it has been removed", ref="no-container")
     os.makedirs(place.folder(), 0o700, exist_ok=True)
-    lock = _lock(os.path.join(place.folder(), files.LOCK), place.name)
-    os.makedirs(place.log_folder, 0o700, exist_ok=True)
-    return files.settings(place.paths(), place.name), lock
-
-
-def _lock(path: str, name: str) -> int:
-    """At most one monitor per container, for as long as that one lives."""
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(fd)
+    lock = files.lock(place.folder())
+    if lock < 0:
         raise RuntimeFailure(
-            f"cannot start {name}: it has a monitor already", ref="already-running"
-        ) from None
-    return fd
+            f"cannot start {place.name}: it has a monitor already", ref="already-running"
+        )
+    os.makedirs(place.log_folder, 0o700, exist_ok=True)
+    return lock
 
 
 def _first(place: Place) -> Answer:
@@ -162,30 +142,56 @@ def _first(place: Place) -> Answer:
 
 
 def _adopt(place: Place) -> Answer:
-    now = state.read(place.folder()) or State(place.name)
+    now = state.read(place.folder())
+    settings = place.settings()
+    if now is None or settings.tty:
+        # Its pipes went with the run folder, or its terminal with the monitor that held it.
+        last = now or state.read(place.paths().container(place.name)) or State(place.name)
+        # Where only the run folder went, its monitor lives, and would take this one's socket with it.
+        orphan.end_monitor(last)
+        orphan.end(last, settings.stop_signal, settings.stop_grace)
+        orphan.release(place.paths(), place.name)
+        return _first(place)
     own = os.getppid()
-    pidfd = syscalls.pidfd_open(now.pid)
-    if not state.container_alive(now):
+    pidfd = -1
+    if state.container_alive(now):
+        pidfd = syscalls.pidfd_open(now.pid)
+    if pidfd < 0 or not state.container_alive(now):
         raise RuntimeFailure(f"cannot adopt {place.name}: it has ended", ref="not-running")
     fds = place.endpoints().adopt(now.pid)
     now.monitor, now.monitor_start = own, state.start_time(own)
     state.write(place.folder(), now)
-    return b"run %d" % now.pid, [pidfd, *fds]
+    place.keep(now)
+    return _runs(place, now.pid, pidfd, fds)
+
+
+def _runs(place: Place, pid: int, pidfd: int, fds: list[int]) -> Answer:
+    """The answer that a container runs; `fds` are its resolver's connection and sockets, or none."""
+    settings = place.settings()
+    if settings.healthcheck:
+        probe_in(health.first_wait(settings.healthcheck))
+    word = f"run {pid} {_log(place)} {int(bool(fds))} ".encode() + place.line
+    resolver = {apart.RESOLVER + number: fd for number, fd in enumerate(fds)}
+    # The monitor waits for this number anyway.
+    return word, {apart.PIDFD: pidfd, **(resolver or {apart.RESOLVER: pidfd})}
+
+
+def _log(place: Place) -> str:
+    """LOG of the word."""
+    settings = place.settings()
+    if settings.log_driver != "journald":
+        return str(settings.log_max_size)
+    identity = files.identity(place.paths(), place.name)
+    common = journal.fields(place.name, identity, settings.log_image, settings.log_tag)
+    return "j" + common.hex()
 
 
 def _launch(place: Place, now: State) -> Answer:
     """Make the container as a child of the monitor, and let it run."""
-    paths = place.paths()
     endpoints = place.endpoints()
+    settings = place.settings()
     try:
-        container = create(
-            files.load(paths, place.name),
-            files.bundle(paths, place.name),
-            cgroup_path=cgroup.container_path(place.run, place.name),
-            stdio=files.open_stdio(place.folder()),
-            network=endpoints,
-            sibling=True,
-        )
+        container = _create(place, endpoints)
         try:
             container.start()
             fds = endpoints.publish(container.pid, container.sockets)
@@ -202,8 +208,34 @@ def _launch(place: Place, now: State) -> Answer:
         now.status, now.pid = state.RUNNING, container.pid
         now.start_time = state.start_time(container.pid)
         now.started_at, now.error, now.oom = state.now(), "", False
+        now.health = health.new(settings.healthcheck)
         state.write(place.folder(), now)
-    return b"run %d" % container.pid, [container.pidfd, *fds]
+    place.keep(now)
+    word, held = _runs(place, container.child, container.pidfd, fds)
+    return word, {**held, **_terminal(container.terminal)}
+
+
+def _terminal(master: int) -> dict[int, int]:
+    """What the monitor has of a container's terminal; -1: it has none."""
+    if master < 0:
+        return {}
+    os.set_blocking(master, False)
+    return {apart.STDOUT: master, apart.TERMINAL: terminal.peer(master)}
+
+
+def _create(place: Place, endpoints: Endpoints) -> Container | stand_in.Made:
+    """By hostctl's own runtime, or by the host's where config.json says so."""
+    paths = place.paths()
+    config = peers.resolve(files.load(paths, place.name), paths, place.name)
+    bundle = files.bundle(paths, place.name)
+    path = files.cgroup_path(paths, place.name)
+    stdio = files.open_stdio(place.folder(), stdin=place.settings().stdin_open)
+    other = annotation(config, RUNTIME)
+    if other:
+        return stand_in.create(
+            other, config, bundle, cgroup_path=path, stdio=stdio, network=endpoints
+        )
+    return create(config, bundle, cgroup_path=path, stdio=stdio, network=endpoints, sibling=True)
 
 
 def _failed(now: State, error: HostctlError) -> None:
@@ -215,13 +247,16 @@ def _failed(now: State, error: HostctlError) -> None:
 @_told
 def ended(place: Place, status: int) -> Answer:
     """The first process has ended with that wait status, or -1 where it was not ours to wait for."""
+    syscalls.close_range(apart.PIDFD, apart.LAST)
     own = place.cgroup()
     oom = own.oom_kills() > 0
+    hung = stand_in.clear(place.paths().container(place.name))
     cgroup.release(own)
+    orphan.poststop(place.paths(), place.name)
     place.endpoints().withdraw()
     with state.changing(place.folder()) as stored:
         now = stored or State(place.name)
-        now.oom, now.error = oom, ""
+        now.oom, now.error = oom, hung
         now.lost = status == -1
         now.exit_code = None if now.lost else exit_code(status)
         now.finished_at = state.now()
@@ -248,13 +283,14 @@ def again(place: Place) -> Answer:
 
 
 def _next(place: Place, now: State, *, failed: bool, ran: float) -> Answer:
-    policy = files.settings(place.paths(), place.name).policy
-    if not policy.restarts(failed=failed, stopped=now.stopped, already=now.restarts):
+    policy = place.settings().policy
+    again, now.ill = now.ill and not now.stopped, False
+    if not again and not policy.restarts(failed=failed, stopped=now.stopped, already=now.restarts):
         return _conclude(place, now)
     now.wait = backoff(now.wait, ran)
     now.status, now.pid, now.start_time = state.RESTARTING, 0, 0
     state.write(place.folder(), now)
-    return b"wait %d" % int(now.wait * 1000), []
+    return b"wait %d" % int(now.wait * 1000), {}
 
 
 def _conclude(place: Place, now: State) -> Answer:
@@ -267,108 +303,59 @@ def _conclude(place: Place, now: State) -> Answer:
     except FileNotFoundError:
         pass
     state.write(place.folder(), now)
+    place.keep(now)
     return END
 
 
 @_told
-def restore(place: Place, pid: int, sockets: list[int]) -> Answer:
-    """The DNS process has gone: another one gets the sockets. No descriptor: it could not be had."""
+def restore(place: Place, pid: int) -> Answer:
+    """The DNS process has gone: another one gets the sockets. An empty word: it could not be had."""
+    sockets = list(_opened(apart.SOCKETS))
     try:
-        return b"", place.endpoints().serve(sockets, pid)[:1]
+        return b"restored", {apart.RESOLVER: place.endpoints().serve(sockets, pid)[0]}
     except OSError:
-        return b"", []
+        return b"", {}
 
 
-def accept(listener: int) -> int:
-    """A client's descriptor. Raises BlockingIOError where it has gone already."""
-    own = _socket.socket(fileno=listener)
-    try:
-        return own._accept()[0]  # type: ignore[attr-defined,no-any-return]
-    finally:
-        own.detach()
-
-
-def serve(line: bytes, peer: int, waker: int, lock: int) -> None:
-    """Answer one client, in a process of its own. The lock is the monitor's: not held here."""
-    os.close(lock)
-    place = Place(line)
-    client = control.Peer(socket.socket(fileno=os.dup(peer)))
-    os.close(peer)
-    try:
-        request = client.request()
-        verb = request.get("verb")
-        if verb == "stop":
-            _stop(place, request, waker)
-        elif verb == "wait":
-            while not _over(place):
-                time.sleep(0.02)
-        elif verb == "kill":
-            _signal(place, int(request.get("signal") or _KILL))
-        elif verb == "update":
-            cgroup.update(place.cgroup(), dict(request.get("resources") or {}))
-        elif verb != "status":
-            raise HostctlError(
-                f"cannot {verb}: this monitor does not know that", ref="unknown-verb"
-            )
-        client.answer({"state": state.to_json(state.read(place.folder()) or State(place.name))})
-    except (HostctlError, OSError, TypeError, ValueError) as error:
-        client.answer({"error": describe(error)})
-
-
-def _over(place: Place) -> bool:
-    now = state.read(place.folder())
-    return now is None or now.status == state.EXITED
-
-
-def _signal(place: Place, number: int) -> None:
-    settings = files.settings(place.paths(), place.name)
-    with state.changing(place.folder()) as now:
-        if now is None:
+def _opened(first: int) -> Iterator[int]:
+    """The descriptors from that number on, up to the first that is not open."""
+    for fd in range(first, apart.LAST):
+        try:
+            fcntl.fcntl(fd, fcntl.F_GETFD)
+        except OSError:
             return
-        if number in (_KILL, settings.stop_signal):
-            now.stopped = True
-            state.write(place.folder(), now)
-    _send(now, number)
+        yield fd
 
 
-def _send(now: State, number: int) -> None:
+@_told
+def rotate(place: Place) -> Answer:
+    """Put a new file behind the log's descriptor."""
+    settings = place.settings()
+    rotation.rotate(place.log_folder, settings)
+    return b"rotated", {apart.LOG: rotation.opened(place.log_folder, settings)}
+
+
+@_told
+def attach(place: Place, number: int) -> Answer:
+    """Somebody attaches, and waits for a connection: the word is `a`, and the descriptors of all who are there then."""
+    taps = bytes(fd for fd in apart.TAPS if attached.listens(fd))
+    free = [fd for fd in apart.TAPS if fd not in taps]
+    path = os.path.join(place.folder(), attached.name(number))
     try:
-        pidfd = syscalls.pidfd_open(now.pid)
+        if not free:
+            attached.refuse(path)
+            return b"a" + taps, {}
+        return b"a" + taps + bytes(free[:1]), {free[0]: attached.connect(path, _input(place))}
     except OSError:
-        return
-    try:
-        if state.container_alive(now):
-            syscalls.pidfd_send_signal(pidfd, number)
-    except ProcessLookupError:
-        return
-    finally:
-        os.close(pidfd)
+        return b"a" + taps, {}  # it has gone
 
 
-def _stop(place: Place, request: dict[str, Any], waker: int) -> None:
-    """Signal, grace period, KILL; returns when the monitor has written down the end."""
-    settings = files.settings(place.paths(), place.name)
-    number = int(request.get("signal") or settings.stop_signal)
-    grace = request.get("grace")
-    kill_at = time.monotonic() + (settings.stop_grace if grace is None else float(grace))
-    latest = kill_at + _LATEST
-    signalled = killed = 0
-    with state.changing(place.folder()) as now:
-        if now is not None:
-            now.stopped = True
-            state.write(place.folder(), now)
-    pause = 0.0005
-    while True:
-        now = state.read(place.folder())
-        if now is None or now.status == state.EXITED or time.monotonic() > latest:
-            return
-        if now.status == state.RESTARTING:
-            os.write(waker, b"x")
-        elif now.pid and now.pid != signalled:
-            _send(now, number)
-            signalled = now.pid
-        if now.pid and now.pid != killed and time.monotonic() >= kill_at:
-            _send(now, _KILL)
-            killed = now.pid
-        time.sleep(pause)
-        pause = min(pause * 1.5, _STEP)
+def _input(place: Place) -> int:
+    """Where the container reads from; -1 where nobody can tell it anything."""
+    settings = place.settings()
+    if settings.tty:
+        return apart.STDOUT
+    if not settings.stdin_open:
+        return -1
+    path = os.path.join(place.folder(), "stdin")
+    return os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)

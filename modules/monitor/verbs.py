@@ -6,9 +6,8 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
-from ..agent.files import read_json
 from ..contract.errors import HostctlError
-from . import client, files, reader, state
+from . import client, files, health, reader, state
 
 if TYPE_CHECKING:
     from ..agent.channel import Channel
@@ -30,9 +29,11 @@ def ps(host: Host, args: dict[str, Any], channel: Channel) -> int:
 
 def describe(paths: Paths, name: str) -> dict[str, Any] | None:
     """One row of `ps`; None for a folder that is no container (or not yet)."""
+    from ..runtime.assemble import recorded
+
     path = os.path.join(paths.container(name), "spec.json")
-    record = read_json(path)
-    if not isinstance(record, dict):
+    record = recorded(paths, name)
+    if record is None:
         return None
     spec = record.get("spec") or {}
     network = files.network(paths, name)
@@ -69,7 +70,11 @@ def words(now: state.State, clock: float) -> str:
     code = "?" if now.exit_code is None else now.exit_code
     ago = f"{duration(clock - now.finished_at)} ago"
     if now.status == state.RUNNING:
-        return f"Up {duration(clock - now.started_at)}"
+        up = f"Up {duration(clock - now.started_at)}"
+        if now.health is None:
+            return up
+        status = now.health["status"]
+        return f"{up} (health: starting)" if status == health.STARTING else f"{up} ({status})"
     if now.status == state.RESTARTING:
         return f"Restarting ({code}) {ago}"
     if now.status == state.EXITED:
@@ -107,10 +112,10 @@ def duration(seconds: float) -> str:
 
 def logs(host: Host, args: dict[str, Any], channel: Channel) -> int:
     """What containers wrote, merged by time; with `follow` until they end or the controller goes."""
-    chosen = _chosen(host.paths, args)
+    found = chosen(host.paths, args)
     tail = args.get("tail")
     count = -1 if tail is None else int(tail)
-    readers = [reader.Reader(host.paths, name, count) for name in chosen]
+    readers = [reader.of(host.paths, name, count) for name in found]
     for entry in reader.merge([one.past() for one in readers]):
         _send(entry, bool(args.get("timestamps")), channel)
         if channel.gone:
@@ -121,7 +126,7 @@ def logs(host: Host, args: dict[str, Any], channel: Channel) -> int:
             for one in readers
             if client.status(host.paths, one.name).status not in (state.RUNNING, state.RESTARTING)
         ]
-        for entry in reader.merge([one.news() for one in readers]):
+        for entry in reader.merge([one.news(last=one in ended) for one in readers]):
             _send(entry, bool(args.get("timestamps")), channel)
         # Looked at before it was read: what it wrote last is out.
         readers = [one for one in readers if one not in ended]
@@ -130,13 +135,15 @@ def logs(host: Host, args: dict[str, Any], channel: Channel) -> int:
     return 0
 
 
-def _chosen(paths: Paths, args: dict[str, Any]) -> list[str]:
+def chosen(paths: Paths, args: dict[str, Any]) -> list[str]:
     """Containers by name, by service or by project; all where nothing is asked for."""
+    from ..runtime.assemble import recorded
+
     found: list[str] = []
     wanted = [str(name) for name in args.get("names") or ()]
     missing = set(wanted)
     for name in client.names(paths):
-        record = read_json(os.path.join(paths.container(name), "spec.json")) or {}
+        record = recorded(paths, name) or {}
         service = (record.get("spec") or {}).get("service", "")
         if args.get("project") and record.get("project") != args["project"]:
             continue
@@ -177,13 +184,25 @@ def exec_(host: Host, args: dict[str, Any], channel: Channel) -> int:
     from .exec import run
 
     name = str(args["name"])
-    if name not in client.names(host.paths):
+    return run(host.paths, name, _running(host.paths, name, "run a command in"), args, channel)
+
+
+def attach(host: Host, args: dict[str, Any], channel: Channel) -> int:
+    """Be at a running container's input and output until it ends; its exit code."""
+    from .attach import run
+
+    name = str(args["name"])
+    return run(host.paths, name, _running(host.paths, name, "attach to"), args, channel)
+
+
+def _running(paths: Paths, name: str, what: str) -> state.State:
+    if name not in client.names(paths):
         raise _absent(name)
-    now = client.status(host.paths, name)
+    now = client.status(paths, name)
     if now.status != state.RUNNING:
         raise HostctlError(
-            f"cannot run a command in {name}: it is {now.status}",
+            f"cannot {what} {name}: it is {now.status}",
             hint="start it first: hostctl apply",
             ref="not-running",
         )
-    return run(host.paths, name, now, args, channel)
+    return now

@@ -7,15 +7,15 @@ killed at any time, and the next start makes another one.
 
 from __future__ import annotations
 
+import _signal as signal
 import gc
 import os
 import resource
 import select
-import signal
 
-from ..runtime import cgroup, syscalls
+from ..runtime import cgroup, cgroup_places, syscalls
 from . import apart, control, steps
-from .monitor import rename, watch
+from .monitor import NAME, renamer, running, watch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,9 +23,8 @@ if TYPE_CHECKING:
 
 BACKLOG = 1024
 _LEAVE = b"x"
-_REHEARSALS = 2
-# Beneath Python's wrapper, which looks for enumerations and touches 150 kB for it.
-_SIGNAL = getattr(signal.signal, "__wrapped__", signal.signal)
+_REHEARSALS = 8
+"""After so many calls Python 3.11 rewrites a function's code: once for all monitors, not in each."""
 _CHECK_MILLISECONDS = 5_000
 _OOM_SCORE = -900
 _came_from: list[str] = []
@@ -50,48 +49,113 @@ def main(run_dir: str, path: str) -> None:
     folder, name = os.path.split(path)
     bound = control.listen(folder, name)
     bound.listen(BACKLOG)
-    listener = bound.detach()
+    os.dup2(bound.fileno(), apart.LISTENER, inheritable=False)
+    bound.close()
     if os.fork():
         os._exit(0)
     _move(run_dir)
     # Orphans of monitors come here; the kernel reaps them, and monitors: their end concerns nobody.
     syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
-    own = os.stat(path)
     gc.collect()
     gc.disable()
     syscalls.malloc_trim()
+    waiter = _Waiter(run_dir, path)
     for _ in range(_REHEARSALS):
-        _rehearse()
-    rename(b"hostctl-zygote")
-    _SIGNAL(17, 1)  # SIGCHLD, SIG_IGN
+        waiter.rehearse()
+    renamer(b"hostctl-zygote")()
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     gc.freeze()
-    _serve(listener, run_dir, path, own)
+    waiter.serve()
 
 
 class _Rehearsal:
     """A container without a process: it said something, and has ended."""
 
-    def __init__(self) -> None:
-        self.pipes = [os.pipe() for _ in range(4)]  # stdout, stderr, listener, pidfd
-        for reading, _ in self.pipes:
+    def begin(self, _client: object, _waiting: int) -> apart.Answer:
+        pipes = [os.pipe() for _ in range(4)]
+        for reading, _ in pipes:
             os.set_blocking(reading, False)
-        os.write(self.pipes[0][1], b"a line\nand a half")
-        os.write(self.pipes[3][1], b"the end")
-
-    def begin(self, lock: int, _waiting: int) -> apart.Answer:
-        return b"run 0 4096 1 adopt\0-\0/dev/null\0-", [lock, *(pair[0] for pair in self.pipes)]
+        os.write(pipes[0][1], b"a line\nand a half")
+        os.write(pipes[3][1], b"the end")
+        null = os.open(os.devnull, os.O_RDWR)
+        numbers = (apart.STDOUT, apart.STDERR, apart.CONTROL, apart.PIDFD)
+        read = {number: pair[0] for number, pair in zip(numbers, pipes)}
+        fds = {apart.WAKE: null, apart.LOG: null, apart.RESOLVER: null, **read}
+        fds[apart.WAKER] = pipes[2][1]  # or its end would look like a client
+        return b"run 0 0 0 adopt\0-\0/dev/null\0-", fds
 
     def ended(self, _line: bytes, _status: int) -> apart.Answer:
         return steps.END
 
 
-def _rehearse() -> None:
-    """Live once as a monitor: what Python makes at the first call is then made, and shared."""
-    acts = _Rehearsal()
-    watch(acts, *os.pipe())  # type: ignore[arg-type]  # no client comes, no restart follows
-    for pair in acts.pipes:
-        os.close(pair[0])
-        os.close(pair[1])
+class _Waiter:
+    """The process that waits for a client, and then is the monitor of its container."""
+
+    def __init__(self, run_dir: str, path: str) -> None:
+        self._run_dir = run_dir
+        self._path = path
+        self._own = os.stat(path)
+        self._zygote = os.getpid()
+        self._rename = renamer(NAME)
+        self._fork = syscalls.frugal("clone", signal.SIGCHLD, told=False)
+        self._container = running()
+
+    def rehearse(self) -> None:
+        """Live once as a monitor: what Python makes at the first call is then made, and shared."""
+        watch(_Rehearsal(), self._container, self._rename, self.client, -1)  # type: ignore[arg-type]
+        syscalls.close_range(apart.WORD, apart.LAST)
+
+    def serve(self) -> NoReturn:
+        """Keep one process waiting for a client. All else is for children: what the zygote itself touches
+        between two forks is no longer shared with the older monitors."""
+        word = b""
+        while word != _LEAVE:
+            reading, writing = os.pipe()
+            if self._fork() == 0:
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                try:
+                    watch(steps, self._container, self._rename, self.client, writing)
+                finally:
+                    os._exit(0)
+            os.close(writing)
+            # It has a client; or was killed: then the stream ends.
+            word = os.read(reading, 1)
+            os.close(reading)
+        os._exit(0)
+
+    def client(self, waiting: int) -> bool:
+        """In the waiting process's child: whether there is one. If not, zygote and all leave."""
+        syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
+        poll = select.poll()
+        poll.register(apart.LISTENER, select.POLLIN)
+        while not poll.poll(_CHECK_MILLISECONDS):
+            if not _still_ours(self._path, self._own) or self._unused():
+                self._leave(waiting)
+                return False
+        syscalls.prctl(syscalls.PR_SET_PDEATHSIG, 0)
+        return True
+
+    def _family(self) -> set[int]:
+        return {os.getpid(), os.getppid(), self._zygote}
+
+    def _unused(self) -> bool:
+        """Nothing but zygote and waiter is in their cgroup: no container of this host runs.
+
+        In the cgroup of a service of systemd it stays: systemd takes back one that becomes empty, and then
+        moves about what comes there later.
+        """
+        if cgroup_places.delegated(self._run_dir):
+            return False
+        home = cgroup.Cgroup(cgroup.monitors_path(self._run_dir), cgroup.detect())
+        return home.processes() <= self._family()
+
+    def _leave(self, waiting: int) -> None:
+        """Nothing stays of a hostctl that runs nothing. Who connects just now starts another zygote."""
+        if _still_ours(self._path, self._own):
+            os.unlink(self._path)
+        _go_back(self._family())
+        cgroup.prune(self._run_dir)
+        os.write(waiting, _LEAVE)
 
 
 def _settle() -> None:
@@ -148,46 +212,15 @@ def _origins() -> list[str]:
     return found
 
 
-def _go_back() -> None:
-    """Waiter and zygote, to where the zygote came from: the root of version 2 may be closed to processes."""
+def _go_back(pids: set[int]) -> None:
+    """To where the zygote came from: the root of version 2 may be closed to processes."""
     for folder in _came_from:
-        for pid in (os.getpid(), os.getppid()):
+        for pid in pids:
             try:
                 with open(os.path.join(folder, "cgroup.procs"), "w", encoding="ascii") as stream:
                     stream.write(str(pid))
             except OSError:
                 continue  # it is gone; an empty cgroup of ours stays until the next hostctl here ends
-
-
-def _serve(listener: int, run_dir: str, path: str, own: os.stat_result) -> NoReturn:
-    """Keep one process waiting for a client. All else is for children: what the zygote itself touches
-    between two forks is no longer shared with the older monitors."""
-    word = b""
-    while word != _LEAVE:
-        reading, writing = os.pipe()
-        if os.fork() == 0:
-            os.close(reading)
-            try:
-                _wait(listener, run_dir, path, own, writing)
-            finally:
-                os._exit(0)
-        os.close(writing)
-        # It has a client; or was killed: then the stream ends.
-        word = os.read(reading, 1)
-        os.close(reading)
-    os._exit(0)
-
-
-def _wait(listener: int, run_dir: str, path: str, own: os.stat_result, waiting: int) -> None:
-    """Child: wait for one client, and be the monitor of its container."""
-    poll = select.poll()
-    poll.register(listener, 1)
-    if not poll.poll(_CHECK_MILLISECONDS):
-        if not _still_ours(path, own) or _unused(run_dir):
-            _leave(run_dir, path, own, waiting)
-        return
-    _SIGNAL(17, 0)  # SIGCHLD, SIG_DFL
-    watch(steps, listener, waiting)
 
 
 def _still_ours(path: str, own: os.stat_result) -> bool:
@@ -196,19 +229,3 @@ def _still_ours(path: str, own: os.stat_result) -> bool:
         return os.path.samestat(os.stat(path), own)
     except FileNotFoundError:
         return False
-
-
-def _unused(run_dir: str) -> bool:
-    """Nothing but zygote and waiter is in their cgroup: no container of this host runs."""
-    home = cgroup.Cgroup(cgroup.monitors_path(run_dir), cgroup.detect())
-    return home.processes() <= {os.getpid(), os.getppid()}
-
-
-def _leave(run_dir: str, path: str, own: os.stat_result, waiting: int) -> NoReturn:
-    """Nothing stays of a hostctl that runs nothing. Who connects just now starts another zygote."""
-    if _still_ours(path, own):
-        os.unlink(path)
-    _go_back()
-    cgroup.prune(run_dir)
-    os.write(waiting, _LEAVE)
-    os._exit(0)

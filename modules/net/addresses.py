@@ -145,9 +145,11 @@ def allocate(paths: Paths, network: str, container: str, wanted: str = "") -> st
             address = wanted
         else:
             pool = _block(record["ip_range"]) if record.get("ip_range") else block
-            edge = {block[0], block[-1], IPv4Address(record["gateway"])}
-            free = (a for a in pool if a not in edge and str(a) not in others)
-            found = next(free, None)
+            # Numbers: an address object for each that is taken would cost the most of a large network.
+            gone = {int(block[0]), int(block[-1]), int(IPv4Address(record["gateway"]))}
+            gone.update(_number(address) for address in others)
+            first, last = int(pool[0]), int(pool[-1])
+            found = next((number for number in range(first, last + 1) if number not in gone), None)
             if found is None:
                 raise HostctlError(
                     f"cannot give {container} an address in network {network}: "
@@ -155,7 +157,7 @@ def allocate(paths: Paths, network: str, container: str, wanted: str = "") -> st
                     hint="declare a larger subnet for the network, or remove containers",
                     ref="addresses-exhausted",
                 )
-            address = str(found)
+            address = str(IPv4Address(found))
         taken[container] = address
         # The container's own record, synced after this one, takes it to the disk with it.
         write_json(record_path(paths, network), record, sync=False)
@@ -201,6 +203,10 @@ def _checked(name: str, subnet: str, gateway: str, ip_range: str) -> IPv4Network
             ref="subnet-invalid",
         ) from error
     return block
+
+
+def _number(address: str) -> int:
+    return int.from_bytes(bytes(map(int, address.split("."))), "big")
 
 
 def _block(subnet: str) -> IPv4Network:

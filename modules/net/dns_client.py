@@ -6,15 +6,15 @@ Whoever comes first starts it, the others find it. Imports nothing that a monito
 
 from __future__ import annotations
 
+import _socket as socket
 import fcntl
-import json
 import os
-import socket
 import struct
 import sys
 import time
 
 from ..agent.paths import Paths
+from ..contract import plainjson
 
 BACKLOG = 4096
 SEND_SECONDS = 5
@@ -52,7 +52,7 @@ class Hand:
             OSError: the process could not be started.
         """
         message = {"container": container, "networks": networks, "pid": pid}
-        self._message = json.dumps(message).encode()
+        self._message = plainjson.dumps(message).encode()
         self._sockets = sockets
         self._hand_over()
 
@@ -121,11 +121,14 @@ def _connect(paths: Paths) -> socket.socket:
         except FileNotFoundError:
             pass
         # The one who starts it listens for it: what is sent before it runs waits in the socket.
-        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC) as listener:
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
+        try:
             listener.bind(where)
             listener.listen(BACKLOG)
             _start(paths, listener.fileno())
             found = _try(where)
+        finally:
+            listener.close()
     if found is None:
         raise OSError(f"cannot reach the DNS process at {where}")
     return found

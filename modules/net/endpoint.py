@@ -6,11 +6,11 @@ need is a container's `network.json`; nothing is imported later, so that a monit
 
 from __future__ import annotations
 
-import json
+import _socket as socket
 import os
-import socket
 
 from ..agent.paths import Paths
+from ..contract import plainjson
 from ..contract.errors import HostctlError
 from . import links, netlink, redirect
 
@@ -128,7 +128,7 @@ def publish_names(paths: Paths, network: dict[str, Any], name: str) -> None:
         # No fsync: the run folder is memory, and what it says ends with the host.
         temp = os.path.join(folder, f".{name}.{os.getpid()}")
         with open(temp, "w", encoding="utf-8") as stream:
-            json.dump(record, stream)
+            stream.write(plainjson.dumps(record))
         os.rename(temp, os.path.join(folder, f"{name}.json"))
 
 

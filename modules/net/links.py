@@ -6,10 +6,10 @@ and allowed where every capability is gone (plan mode).
 
 from __future__ import annotations
 
+import _socket as socket
 import errno
 import fcntl
 import os
-import socket
 import struct
 
 from . import netlink
@@ -67,12 +67,8 @@ def ensure_bridge(record: dict[str, Any]) -> None:
     with netlink.Netlink() as kernel:
         if not index(bridge):
             kernel.do(
-                netlink.create_bridge(
-                    bridge,
-                    mac=record.get("mac", ""),
-                    mtu=_uplink_mtu(kernel),
-                    alias=f"hostctl network {record['name']}",
-                )
+                netlink.create_bridge(bridge, mac=record.get("mac", ""), mtu=_uplink_mtu(kernel)),
+                netlink.describe(bridge, f"hostctl network {record['name']}"),
             )
         number = index(bridge)
         # Containers speak IPv4; without this every bridge would also answer at a link-local address.
@@ -107,13 +103,15 @@ def _uplink_mtu(kernel: netlink.Netlink) -> int:
 def _ioctl(request: int, name: str) -> bytes | None:
     """What the kernel answers behind the interface's name, or None where it has none."""
     query = struct.pack("16s24x", name.encode()[:15])
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as one:
-        try:
-            return fcntl.ioctl(one.fileno(), request, query)[16:]
-        except OSError as error:
-            if error.errno in (errno.ENODEV, errno.EADDRNOTAVAIL):
-                return None
-            raise
+    one = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+    try:
+        return fcntl.ioctl(one.fileno(), request, query)[16:]
+    except OSError as error:
+        if error.errno in (errno.ENODEV, errno.EADDRNOTAVAIL):
+            return None
+        raise
+    finally:
+        one.close()
 
 
 def _sysctl(key: str, value: str) -> None:

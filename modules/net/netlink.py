@@ -6,8 +6,8 @@ Standard library only, and only `socket`, `struct` and `os`: container monitors 
 
 from __future__ import annotations
 
+import _socket as socket
 import os
-import socket
 import struct
 
 TYPE_CHECKING = False
@@ -90,11 +90,9 @@ def _mtu(value: int) -> bytes:
     return _number(IFLA_MTU, value) if value else b""
 
 
-def create_bridge(name: str, *, mac: str = "", mtu: int = 0, alias: str = "") -> Message:
+def create_bridge(name: str, *, mac: str = "", mtu: int = 0) -> Message:
     """A bridge, up. A fixed `mac` keeps it from changing with its first port."""
     body = _LINK.pack(0, 0, 0, IFF_UP, IFF_UP) + _text(IFLA_IFNAME, name) + _mac(mac) + _mtu(mtu)
-    if alias:
-        body += attribute(IFLA_IFALIAS, alias.encode())
     body += attribute(IFLA_LINKINFO, _text(IFLA_INFO_KIND, "bridge"))
     flags = NLM_F_CREATE | NLM_F_EXCL
     return Message(RTM_NEWLINK, flags, body, f"create bridge {name}")
@@ -144,6 +142,13 @@ def without_inet6(index: int) -> Message:
     """No IPv6 link-local address when the link goes up; a kernel without IPv6 is fine."""
     body = _LINK.pack(0, 0, index, 0, 0) + _no_inet6()
     return Message(RTM_NEWLINK, 0, body, f"configure link {index}", optional=True)
+
+
+def describe(name: str, alias: str) -> Message:
+    """Gives a link words for people; the kernel takes none while it makes one."""
+    body = _LINK.pack(0, 0, 0, 0, 0) + _text(IFLA_IFNAME, name)
+    body += attribute(IFLA_IFALIAS, alias.encode())
+    return Message(RTM_NEWLINK, 0, body, f"describe link {name}")
 
 
 def delete_link(name: str) -> Message:
@@ -198,12 +203,15 @@ def add_default_route(gateway: str, index: int) -> Message:
 class Link:
     """One network interface."""
 
-    def __init__(self, index: int, name: str, up: bool, mac: str, master: int) -> None:
+    def __init__(
+        self, index: int, name: str, up: bool, mac: str, master: int, alias: str = ""
+    ) -> None:
         self.index = index
         self.name = name
         self.up = up
         self.mac = mac
         self.master = master
+        self.alias = alias
 
 
 class Address:
@@ -293,6 +301,7 @@ class Netlink:
                     up=bool(flags & IFF_UP),
                     mac=values.get(IFLA_ADDRESS, b"").hex(":"),
                     master=struct.unpack("=I", master)[0],
+                    alias=values.get(IFLA_IFALIAS, b"").rstrip(b"\0").decode("utf-8", "replace"),
                 )
             )
         return found

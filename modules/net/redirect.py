@@ -7,7 +7,7 @@ like the links: `nft` would take 3 ms of a container's start, and be run inside 
 
 from __future__ import annotations
 
-import socket
+import _socket as socket
 import struct
 
 from . import netlink

@@ -6,24 +6,36 @@ Everything that a monitor needs to start the container, now or after a reboot, l
 
 from __future__ import annotations
 
-import hashlib
 import os
+import time
+from dataclasses import replace
 from typing import Any
 
 from ..agent.files import read_json, sync_together, to_json, write_atomic, write_json
 from ..agent.host import Host, Paths
-from ..container import Mount, Spec
-from ..contract.errors import CannotApply
+from ..container import Spec
+from ..contract.compose.isolation import SECCOMP_CONTENT
+from ..contract.errors import CannotApply, HostctlError
 from ..contract.spec import encode
-from .bundle import host_name, make_config, signal_number
+from . import bundle_security, grants, owners, sources
+from .bundle import host_name, make_config
+from .seccomp import build, install
+from .settings import settings
 
 SCHEMA = 1
-KEPT = "anonymous"
+KEPT = sources.KEPT
+_KEPT_MARKS = ("made", "peers", "mounts", "files", "inherited")
 
 
 def recorded(paths: Paths, name: str) -> dict[str, Any] | None:
-    """What the container was made from: `spec`, `image`, `project`, `schema`; None where none was made."""
-    found = read_json(os.path.join(paths.container(name), "spec.json"))
+    """What the container was made from: `spec`, `image`, `project`, `schema`; None where none was made.
+
+    One whose record is damaged is as one that was not made to its end: it is removed and made again.
+    """
+    try:
+        found = read_json(os.path.join(paths.container(name), "spec.json"))
+    except HostctlError:
+        return None
     return found if isinstance(found, dict) else None
 
 
@@ -43,53 +55,84 @@ def assemble(
     os.chmod(os.path.join(folder, "upper"), 0o755)
     network = _network(spec, host)
     files = {**_etc_files(spec, network), "network.json": (to_json(network), 0o600)}
+    mounted = sources.gather(spec, host, image)
+    owned = owners.prepare(spec, host, mounted, layers)
     config = make_config(
-        spec,
+        replace(_with_profile(spec, host), volumes=tuple(mounted.mounts)),
         image,
         folder=folder,
         layers=layers,
         links_dir=os.path.join(host.paths.data, "store", "l"),
-        volumes={m.target: _source(m, spec, host) for m in spec.volumes if m.type != "tmpfs"},
+        volumes=mounted.paths,
+        owners=owned,
     )
+    config["annotations"].update(mounted.annotations(owned.options if owned else {}))
+    config["annotations"].update(grants.annotation(spec, host.paths))
+    if spec.cgroup_parent:
+        files["cgroup"] = (config["linux"]["cgroupsPath"].encode(), 0o600)
     files["bundle/config.json"] = (to_json(config), 0o600)
-    files["monitor.json"] = (to_json(_settings(spec, _stop_signal(image))), 0o600)
+    if config["linux"].get("seccomp"):
+        program = build.file_content(config["linux"]["seccomp"], os.uname().machine)
+        files[f"bundle/{install.FILE}"] = (program, 0o600)
+    files["monitor.json"] = (to_json(settings(spec, image)), 0o600)
     for name, (data, mode) in files.items():
         write_atomic(os.path.join(folder, name), data, mode, sync=False, sweep=False)
+    if owned is not None:
+        owned.give(folder)
     sync_together(os.path.join(folder, name) for name in files)
-    record(spec, host, image_id)
+    special = {name: options for name, options in grants.volumes(spec, host).items() if options}
+    files_of = {**grants.marks(spec, host), **special}
+    made_of: dict[str, Any] = {"mounts": mounted.to_json(), "files": files_of}
+    made_of["made"] = time.time_ns()
+    peers = bundle_security.peers(spec)
+    if peers:
+        made_of["peers"] = incarnations(peers, host.paths)
+    if spec.volumes_from:
+        made_of["inherited"] = sources.inherited(spec, host.paths)
+    record(spec, host, image_id, made_of)
 
 
-def record(spec: Spec, host: Host, image_id: str) -> None:
-    """Write `spec.json`: from now on the container counts as made."""
+def record(spec: Spec, host: Host, image_id: str, made_of: dict[str, Any] | None = None) -> None:
+    """Write `spec.json`: from now on the container counts as made.
+
+    Args:
+        made_of: `made` (when), `peers` (see `incarnations`), `mounts` and `inherited` (see `sources`),
+            `files` (marks of secrets, configs and volumes, see `grants`); None: as they were.
+    """
+    if made_of is None:
+        before = recorded(host.paths, spec.name) or {}
+        made_of = {key: before[key] for key in _KEPT_MARKS if key in before}
     value = {
         "schema": SCHEMA,
         "project": host.project,
         "image": image_id,
         "spec": encode(spec),
+        **made_of,
     }
     write_json(os.path.join(host.paths.container(spec.name), "spec.json"), value)
 
 
+def incarnations(peers: dict[str, str], paths: Paths) -> dict[str, int]:
+    """Kind of namespace -> which making of the container it comes from; 0 where that is not there."""
+    return {kind: int((recorded(paths, name) or {}).get("made", 0)) for kind, name in peers.items()}
+
+
 def write_settings(spec: Spec, paths: Paths) -> None:
-    """Write `monitor.json` of a container that exists anew; the image's stop signal stays."""
+    """Write `monitor.json` of a container that exists anew; what its image says stays."""
     path = os.path.join(paths.container(spec.name), "monitor.json")
     before = read_json(path) or {}
-    write_json(path, _settings(spec, before.get("image_stop_signal") or "SIGTERM"))
+    write_json(path, settings(spec, before.get("image") or {}))
 
 
-def _stop_signal(image: dict[str, Any]) -> str:
-    return (image.get("config") or {}).get("StopSignal") or "SIGTERM"
-
-
-def _settings(spec: Spec, image_stop_signal: str) -> dict[str, Any]:
-    """The monitor's settings: restart policy, how to stop, how to log."""
-    return {
-        "restart": spec.restart,
-        "stop_signal": signal_number(spec.stop_signal or image_stop_signal),
-        "image_stop_signal": image_stop_signal,
-        "stop_grace_period": spec.stop_grace_period,
-        "log": {"max_size": 10 << 20, "max_file": 3},
-    }
+def _with_profile(spec: Spec, host: Host) -> Spec:
+    """The spec with the text of its seccomp profile in the place of the digest that travelled."""
+    found = tuple(
+        f"seccomp={host.blob(item[len(SECCOMP_CONTENT) :]).decode('utf-8', 'replace')}"
+        if item.startswith(SECCOMP_CONTENT)
+        else item
+        for item in spec.security_opt
+    )
+    return replace(spec, security_opt=found) if found != spec.security_opt else spec
 
 
 def _network(spec: Spec, host: Host) -> dict[str, Any]:
@@ -154,13 +197,14 @@ def _ports(spec: Spec, host: Host, endpoints: list[dict[str, Any]]) -> list[dict
 def _etc_files(spec: Spec, network: dict[str, Any]) -> dict[str, tuple[bytes, int]]:
     """Name -> (content, mode) of what is bound over /etc; hosts has the own and the `extra_hosts` names."""
     hostname = network["hostname"]
+    names = f"{hostname}.{spec.domainname}\t{hostname}" if spec.domainname else hostname
     lines = ["127.0.0.1\tlocalhost", "::1\tlocalhost ip6-localhost ip6-loopback"]
     gateway = ""
     for endpoint in network["endpoints"]:
-        lines.append(f"{endpoint['address'].partition('/')[0]}\t{hostname}")
+        lines.append(f"{endpoint['address'].partition('/')[0]}\t{names}")
         gateway = gateway or endpoint["gateway"]
     if not network["endpoints"]:
-        lines.append(f"127.0.1.1\t{hostname}")
+        lines.append(f"127.0.1.1\t{names}")
     for item in spec.extra_hosts:
         name, _, address = item.replace("=", ":", 1).partition(":")
         lines.append(f"{gateway if address == 'host-gateway' else address.strip('[]')}\t{name}")
@@ -176,31 +220,6 @@ def _etc_files(spec: Spec, network: dict[str, Any]) -> dict[str, tuple[bytes, in
         "hostname": (f"{hostname}\n".encode(), 0o644),
         "resolv.conf": (resolver, 0o644),
     }
-
-
-def _source(mount: Mount, spec: Spec, host: Host) -> str:
-    """The directory or file on the host that is mounted; a missing bind source is made, as Compose does."""
-    if mount.type == "bind":
-        if not os.path.lexists(mount.source):
-            os.makedirs(mount.source, 0o755, exist_ok=True)
-        return mount.source
-    if mount.source:
-        path = os.path.join(host.paths.volume(mount.source), "_data")
-        if not os.path.isdir(path):
-            raise CannotApply(
-                f"cannot mount volume {mount.source} into {spec.name}: there is no such volume",
-                hint="declare it under `volumes:`",
-            )
-        return path
-    key = hashlib.sha256(mount.target.encode()).hexdigest()[:16]
-    path = os.path.join(host.paths.container(spec.name), KEPT, key)
-    try:
-        os.mkdir(path)
-    except FileExistsError:
-        return path
-    # As Docker makes it, whatever the umask of this process: a program need not run as root.
-    os.chmod(path, 0o755)
-    return path
 
 
 def take_apart(paths: Paths, name: str, *, keep_anonymous: bool = False) -> None:

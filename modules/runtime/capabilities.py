@@ -6,53 +6,11 @@ another container that is the normal case.
 
 from __future__ import annotations
 
+from ..contract.kernel import CAPABILITY_NAMES
 from . import syscalls
-from .config import Config, RuntimeFailure
+from .config import Config
 
-NAMES = (
-    "CAP_CHOWN",
-    "CAP_DAC_OVERRIDE",
-    "CAP_DAC_READ_SEARCH",
-    "CAP_FOWNER",
-    "CAP_FSETID",
-    "CAP_KILL",
-    "CAP_SETGID",
-    "CAP_SETUID",
-    "CAP_SETPCAP",
-    "CAP_LINUX_IMMUTABLE",
-    "CAP_NET_BIND_SERVICE",
-    "CAP_NET_BROADCAST",
-    "CAP_NET_ADMIN",
-    "CAP_NET_RAW",
-    "CAP_IPC_LOCK",
-    "CAP_IPC_OWNER",
-    "CAP_SYS_MODULE",
-    "CAP_SYS_RAWIO",
-    "CAP_SYS_CHROOT",
-    "CAP_SYS_PTRACE",
-    "CAP_SYS_PACCT",
-    "CAP_SYS_ADMIN",
-    "CAP_SYS_BOOT",
-    "CAP_SYS_NICE",
-    "CAP_SYS_RESOURCE",
-    "CAP_SYS_TIME",
-    "CAP_SYS_TTY_CONFIG",
-    "CAP_MKNOD",
-    "CAP_LEASE",
-    "CAP_AUDIT_WRITE",
-    "CAP_AUDIT_CONTROL",
-    "CAP_SETFCAP",
-    "CAP_MAC_OVERRIDE",
-    "CAP_MAC_ADMIN",
-    "CAP_SYSLOG",
-    "CAP_WAKE_ALARM",
-    "CAP_BLOCK_SUSPEND",
-    "CAP_AUDIT_READ",
-    "CAP_PERFMON",
-    "CAP_BPF",
-    "CAP_CHECKPOINT_RESTORE",
-)
-_NUMBER = {name: number for number, name in enumerate(NAMES)}
+_NUMBER = {name: number for number, name in enumerate(CAPABILITY_NAMES)}
 
 
 class Capabilities:
@@ -80,13 +38,26 @@ def prepare(config: Config) -> Capabilities:
 
 
 def mask(names: list[str] | tuple[str, ...]) -> int:
-    """Names (`CAP_CHOWN`) as a mask."""
+    """Names (`CAP_CHOWN`) as a mask. One that Linux does not have is left out: see `warnings`."""
     value = 0
     for name in names:
-        if name not in _NUMBER:
-            raise RuntimeFailure(f"cannot give {name}: unknown capability", ref="bad-capability")
-        value |= 1 << _NUMBER[name]
+        if name in _NUMBER:
+            value |= 1 << _NUMBER[name]
     return value
+
+
+def warnings(config: Config) -> list[str]:
+    """What of `process.capabilities` cannot be given here: the specification wants it said, not refused."""
+    sets = config["process"].get("capabilities") or {}
+    names = sorted({str(name) for listed in sets.values() for name in listed or ()})
+    _, permitted, _ = syscalls.capget()
+    unknown = [f"cannot give {name}: unknown capability" for name in names if name not in _NUMBER]
+    lacking = [
+        f"cannot give {name}: the runtime itself does not have it"
+        for name in names
+        if name in _NUMBER and not permitted >> _NUMBER[name] & 1
+    ]
+    return unknown + lacking
 
 
 def enter_bounding(capabilities: Capabilities) -> None:

@@ -6,9 +6,9 @@ the border where its part becomes typed values, and where what is not supported 
 
 from __future__ import annotations
 
-import json
 import os
 
+from ..contract import plainjson
 from ..contract.errors import HostctlError
 
 TYPE_CHECKING = False
@@ -21,11 +21,19 @@ Config = dict[str, "Any"]
 OVERLAY = "hostctl.overlay"
 """JSON: {"cwd": folder of the short links, "lower": [short names, top first], "upper", "work"}."""
 FILL = "hostctl.fill"
-"""JSON: mount target -> folder on the host, of the volumes that take the image's content while empty."""
+"""JSON: mount target -> [folder on the host, marker], of volumes that take the image's content while empty."""
+FILES = "hostctl.files"
+"""JSON: [{"name", "source", "target", "uid", "gid", "mode"}], of secrets and configs."""
+STORAGE = "hostctl.storage"
+"""JSON: mount target -> {"name", "type", "device", "options"} of a file system, or {"subpath"}."""
+PEERS = "hostctl.peers"
+"""JSON: kind of namespace -> name of the container whose it is; lowered to paths before the start."""
 USER = "hostctl.user"
 """`user[:group]`, names or numbers, looked up in the container's own files; beats process.user."""
 INIT = "hostctl.init"
 """`true`: process 1 of the container is a small init that reaps and forwards signals."""
+RUNTIME = "hostctl.runtime"
+"""Name of the runtime of the host that makes the container in our place (`runtime/stand_in.py`)."""
 
 
 class RuntimeFailure(HostctlError):
@@ -44,12 +52,12 @@ class RuntimeFailure(HostctlError):
         self.code = code
 
 
-def load(bundle: str) -> Config:
-    """The parsed config.json of the bundle folder."""
-    path = os.path.join(bundle, "config.json")
+def load(bundle: str, name: str = "config.json") -> Config:
+    """The parsed config.json of the bundle folder, or the file that stands for it."""
+    path = os.path.join(bundle, name)
     try:
         with open(path, "rb") as stream:
-            config = json.load(stream)
+            config = plainjson.loads(stream.read())
     except FileNotFoundError as error:
         raise RuntimeFailure(
             f"cannot read the bundle: there is no {path}", ref="bundle-missing"
@@ -77,21 +85,8 @@ def section(config: Config, *path: str) -> Any:
 def refuse(config: Config) -> None:
     """Raise for what config.json may hold and this runtime does not do yet: nothing is ignored."""
     unsupported = {
-        "linux.seccomp": section(config, "linux", "seccomp"),
-        "linux.uidMappings": section(config, "linux", "uidMappings"),
-        "linux.gidMappings": section(config, "linux", "gidMappings"),
         "linux.intelRdt": section(config, "linux", "intelRdt"),
-        "linux.personality": section(config, "linux", "personality"),
-        "linux.mountLabel": section(config, "linux", "mountLabel"),
-        "linux.timeOffsets": section(config, "linux", "timeOffsets"),
         "linux.netDevices": section(config, "linux", "netDevices"),
-        "process.terminal": section(config, "process", "terminal"),
-        "process.apparmorProfile": section(config, "process", "apparmorProfile"),
-        "process.selinuxLabel": section(config, "process", "selinuxLabel"),
-        "process.ioPriority": section(config, "process", "ioPriority"),
-        "process.scheduler": section(config, "process", "scheduler"),
-        "process.execCPUAffinity": section(config, "process", "execCPUAffinity"),
-        "hooks": any((config.get("hooks") or {}).values()),
     }
     for name, value in unsupported.items():
         if value:

@@ -1,24 +1,21 @@
-"""Runs on the managed host: which device nodes a container may use, as rules and as a BPF program.
+"""Runs on the managed host: which device nodes a container may use: the rules, and what they come to.
 
-Version 2 of cgroups has no file for this: a program on the cgroup answers each access. It gets
-(access << 16 | type, major, minor) and returns 1 to allow. The last rule that matches decides, so the
-rules are tried from the last to the first.
+The last rule that matches an access decides. Version 2 of cgroups runs a program for that
+(device_program.py); version 1 keeps a list of exceptions from "all" or "nothing", which `Exceptions` is.
 """
 
 from __future__ import annotations
 
 import os
-import struct
 
-from . import syscalls
+from .cgroup_files import read, write
 from .config import RuntimeFailure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-_TYPES = {"b": 1, "c": 2}
-_ACCESS = {"m": 1, "r": 2, "w": 4}
+_ACCESS = "rwm"
 
 
 class Rule:
@@ -36,6 +33,11 @@ class Rule:
 
     def __hash__(self) -> int:
         return hash(tuple(self.__dict__.values()))
+
+    def line(self) -> str:
+        """As version 1 takes it, and shows it in devices.list."""
+        major, minor = ("*" if number < 0 else str(number) for number in (self.major, self.minor))
+        return f"{self.type or 'a'} {major}:{minor} {self.access}"
 
 
 DENY_ALL = Rule(False, "", -1, -1, "rwm")
@@ -55,86 +57,123 @@ DEFAULTS = (
 
 
 def rules(entries: list[dict[str, Any]] | None) -> list[Rule]:
-    """Parse `resources.devices`; the default devices follow the first rule that denies everything."""
-    if entries is None:
-        return [DENY_ALL, *DEFAULTS]
-    found: list[Rule] = []
-    for entry in entries:
-        kind = entry.get("type") or "a"
-        major, minor = entry.get("major"), entry.get("minor")
-        rule = Rule(
-            bool(entry["allow"]),
-            "" if kind == "a" else "c" if kind == "u" else kind,
-            -1 if major is None else major,
-            -1 if minor is None else minor,
-            entry.get("access") or "rwm",
-        )
-        found.append(rule)
-        if rule == DENY_ALL:
-            found.extend(DEFAULTS)
-    return found
+    """Parse `resources.devices`. The default devices come last: they are always allowed.
 
-
-def attach(folder: str, parsed: list[Rule]) -> None:
-    """Put the program on the cgroup; it goes with the cgroup."""
-    if not any(not rule.allow for rule in parsed):
-        return
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        syscalls.attach_device_program(fd, assemble(parsed))
-    except OSError as error:
-        raise RuntimeFailure(
-            f"cannot restrict the container's devices: {error.strerror}",
-            hint="the kernel needs CONFIG_CGROUP_BPF; `privileged: true` does without",
-            ref="no-device-filter",
-        ) from error
-    finally:
-        os.close(fd)
-
-
-def _instruction(code: int, dst: int = 0, src: int = 0, offset: int = 0, value: int = 0) -> bytes:
-    return struct.pack("=BBhi", code, dst | src << 4, offset, value)
-
-
-def assemble(parsed: list[Rule]) -> bytes:
-    """The program for the rules, eight bytes an instruction.
-
-    Registers: 2 type, 3 access, 4 major, 5 minor. A rule whose access the request exceeds does not
-    match an allow; a deny matches if they have any access in common.
+    Without any entry all else is denied, as runc has it.
     """
-    load, move, jump_ne, jump_eq, leave = 0x61, 0xB7, 0x55, 0x15, 0x95
-    code = [
-        _instruction(load, 2, 1, 0),
-        _instruction(0x54, 2, value=0xFFFF),  # w2 &= 0xffff
-        _instruction(load, 3, 1, 0),
-        _instruction(0x74, 3, value=16),  # w3 >>= 16
-        _instruction(load, 4, 1, 4),
-        _instruction(load, 5, 1, 8),
-    ]
-    for rule in reversed(parsed):
-        tests: list[tuple[int, int, int]] = []  # (opcode that skips the rule, register, value)
-        if rule.type:
-            tests.append((jump_ne, 2, _TYPES[rule.type]))
-        bits = sum(_ACCESS[letter] for letter in set(rule.access))
-        body: list[bytes] = []
-        if bits != 7:
-            asked = ~bits & 7 if rule.allow else bits
-            body.append(_instruction(0xBC, 1, 3))  # w1 = w3
-            body.append(_instruction(0x54, 1, value=asked))  # w1 &= asked
-            tests.append((jump_ne if rule.allow else jump_eq, 1, 0))
-        if rule.major >= 0:
-            tests.append((jump_ne, 4, rule.major))
-        if rule.minor >= 0:
-            tests.append((jump_ne, 5, rule.minor))
-        # Layout: the access bits are computed first, then the tests, then "return allow".
-        for index, (opcode, register, value) in enumerate(tests):
-            to_end = len(tests) - index - 1 + 2
-            body.append(_instruction(opcode, register, offset=to_end, value=value))
-        body.append(_instruction(move, 0, value=int(rule.allow)))
-        body.append(_instruction(leave))
-        code.extend(body)
-        if not tests:
-            # It decides about everything; the kernel refuses a program with code that is never reached.
-            return b"".join(code)
-    code += [_instruction(move, 0, value=0), _instruction(leave)]
-    return b"".join(code)
+    found = [_rule(entry) for entry in entries] if entries is not None else [DENY_ALL]
+    if all(rule.allow for rule in found):
+        return found
+    return [*found, *DEFAULTS]
+
+
+def _rule(entry: dict[str, Any]) -> Rule:
+    kind = entry.get("type") or "a"
+    access = entry.get("access") or "rwm"
+    if kind not in ("a", "b", "c", "u") or set(access) - set(_ACCESS):
+        raise RuntimeFailure(
+            f"cannot restrict devices by type {kind!r} and access {access!r}",
+            hint="type is a, b or c; access is made of r, w and m",
+            ref="bad-device-rule",
+        )
+    major, minor = entry.get("major"), entry.get("minor")
+    return Rule(
+        bool(entry.get("allow")),
+        "" if kind == "a" else "c" if kind == "u" else kind,
+        -1 if major is None else int(major),
+        -1 if minor is None else int(minor),
+        "".join(letter for letter in _ACCESS if letter in access),
+    )
+
+
+class Exceptions:
+    """What rules come to in version 1: all is allowed, or nothing, but for the exceptions.
+
+    Attributes:
+        allow: whether what is no exception is allowed.
+        access: (type, major, minor) -> what differs from that.
+    """
+
+    def __init__(self, parsed: list[Rule]) -> None:
+        self.allow = True
+        self.access: dict[tuple[str, int, int], str] = {}
+        for rule in parsed:
+            self._take(rule)
+
+    def _take(self, rule: Rule) -> None:
+        if not rule.type:
+            if (rule.major, rule.minor, rule.access) == (-1, -1, "rwm"):
+                self.allow, self.access = rule.allow, {}
+                return
+            # Version 1 knows "both kinds" only together with all numbers and all accesses.
+            for kind in ("b", "c"):
+                self._take(Rule(rule.allow, kind, rule.major, rule.minor, rule.access))
+            return
+        key = (rule.type, rule.major, rule.minor)
+        if rule.allow != self.allow:
+            both = self.access.get(key, "") + rule.access
+            self.access[key] = "".join(letter for letter in _ACCESS if letter in both)
+            return
+        for other in list(self.access):
+            if not _covers(key, other):
+                if _covers(other, key) and set(self.access[other]) & set(rule.access):
+                    raise RuntimeFailure(
+                        f"cannot {'allow' if rule.allow else 'deny'} device {rule.line()}: version 1"
+                        " of cgroups has no exception from an exception",
+                        hint="list the devices one by one instead of with *",
+                        ref="bad-device-rule",
+                    )
+                continue
+            left = "".join(letter for letter in self.access[other] if letter not in rule.access)
+            if left:
+                self.access[other] = left
+            else:
+                del self.access[other]
+
+    def writes(self) -> list[Rule]:
+        """The rules that bring a cgroup from any state to this one."""
+        return [Rule(self.allow, "", -1, -1, "rwm"), *self._rules(self.access)]
+
+    def changes(self, before: Exceptions) -> list[Rule]:
+        """The rules that bring it here from there; devices allowed in both are so all the time."""
+        if self.allow or before.allow:
+            # A list that allows all does not show its exceptions.
+            return self.writes()
+        gone = {
+            key: "".join(letter for letter in access if letter not in self.access.get(key, ""))
+            for key, access in before.access.items()
+        }
+        new = {
+            key: "".join(letter for letter in access if letter not in before.access.get(key, ""))
+            for key, access in self.access.items()
+        }
+        return [
+            *self._rules(new),
+            *(Rule(False, *key, access) for key, access in gone.items() if access),
+        ]
+
+    def _rules(self, access: dict[tuple[str, int, int], str]) -> list[Rule]:
+        return [Rule(not self.allow, *key, letters) for key, letters in access.items() if letters]
+
+
+def _covers(outer: tuple[str, int, int], inner: tuple[str, int, int]) -> bool:
+    same_type = outer[0] == inner[0]
+    return same_type and outer[1] in (-1, inner[1]) and outer[2] in (-1, inner[2])
+
+
+def set_v1(folder: str, parsed: list[Rule], *, fresh: bool) -> None:
+    """Write the rules into a cgroup of version 1; only what differs where it is in use."""
+    wanted = Exceptions(parsed)
+    todo = wanted.writes() if fresh else wanted.changes(Exceptions(_listed(folder)))
+    for rule in todo:
+        file = "devices.allow" if rule.allow else "devices.deny"
+        write(os.path.join(folder, file), rule.line())
+
+
+def _listed(folder: str) -> list[Rule]:
+    found = []
+    for line in read(os.path.join(folder, "devices.list")).splitlines():
+        kind, numbers, access = line.split()
+        major, minor = (-1 if n == "*" else int(n) for n in numbers.split(":"))
+        found.append(Rule(True, "" if kind == "a" else kind, major, minor, access))
+    return found if any(not rule.type for rule in found) else [DENY_ALL, *found]

@@ -1,16 +1,17 @@
 """Runs on the managed host: the conversation of a new container's first process with its parent.
 
 One packet, one message. A failure travels as the same error that it was in the child; the end of the
-stream (the socket is close-on-exec) says that the program has been executed.
+stream (the socket is close-on-exec) says that the program has been executed. Where the parent does not
+stay, the first process goes on to wait at a listening socket, and has the same conversation there.
 """
 
 from __future__ import annotations
 
-import array
-import json
+import _socket as socket
 import os
-import socket
+import struct
 
+from ..contract import plainjson
 from ..contract.errors import HostctlError
 from .config import RuntimeFailure
 
@@ -19,15 +20,32 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 DEADLINE = 60.0
+_PATIENCE = 10.0
 _PACKET = 64 << 10
 _FDS = 64
 
 
 class Handshake:
-    """Both ends are made before the clone; each side then calls `parent()` or `child()`."""
+    """Both ends are made before the clone; each side then calls `parent()` or `child()`.
 
-    def __init__(self) -> None:
+    Args:
+        waiting: a listening socket (SOCK_SEQPACKET) at which the child takes its last word, from anyone
+            who may connect, instead of from its parent; -1 for none. It stays the caller's.
+    """
+
+    def __init__(self, waiting: int = -1) -> None:
         self._near, self._far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._waiting = waiting
+
+    @classmethod
+    def connect(cls, path: str) -> Handshake:
+        """The parent's end of a conversation with a child that waits. Raises OSError: it does not."""
+        made = cls()
+        made.close()
+        made._near = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        made._near.settimeout(DEADLINE)
+        made._near.connect(path)
+        return made
 
     def parent(self) -> None:
         self._far.close()
@@ -39,6 +57,10 @@ class Handshake:
 
     def fileno(self) -> int:
         return self._near.fileno()
+
+    def filenos(self) -> list[int]:
+        """The child's descriptors that are to stay open until it executes its program."""
+        return [self._near.fileno()] + ([self._waiting] if self._waiting >= 0 else [])
 
     def close(self) -> None:
         self._near.close()
@@ -54,6 +76,31 @@ class Handshake:
         if message is None or message.get("word") != word:
             _fail(message)
         return fds
+
+    @property
+    def waits(self) -> bool:
+        """Whether the child is to take its last word at a listening socket."""
+        return self._waiting >= 0
+
+    def wait_for(self, word: str) -> None:
+        """Child: wait for its last word, for ever. Who connects and leaves without it changes nothing."""
+        if self._waiting < 0:
+            self.expect(word)
+            return
+        listener = socket.socket(fileno=self._waiting)
+        while True:
+            # The number stays the same: others have been told to keep it open.
+            peer, _ = listener._accept()  # type: ignore[attr-defined]
+            os.dup2(peer, self._near.fileno(), inheritable=False)
+            os.close(peer)
+            self._near.settimeout(_PATIENCE)
+            try:
+                message, _ = self._receive()
+            except (OSError, RuntimeFailure):
+                continue
+            if message is not None and message.get("word") == word:
+                break
+        listener.close()
 
     def receive(self) -> tuple[str, list[int]]:
         """Wait for any word, and its descriptors. Raises what the other side failed with."""
@@ -94,14 +141,15 @@ class Handshake:
             return
 
     def _send(self, message: dict[str, object], fds: list[int]) -> None:
-        control = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
-        self._near.sendmsg([json.dumps(message).encode()], control)
+        packed = struct.pack(f"={len(fds)}i", *fds)
+        control = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, packed)] if fds else []
+        self._near.sendmsg([plainjson.dumps(message).encode()], control)
 
     def _receive(self) -> tuple[dict[str, object] | None, list[int]]:
-        fds = array.array("i")
+        fds: list[int] = []
         try:
             data, control, _, _ = self._near.recvmsg(
-                _PACKET, socket.CMSG_SPACE(_FDS * fds.itemsize), socket.MSG_CMSG_CLOEXEC
+                _PACKET, socket.CMSG_SPACE(_FDS * 4), socket.MSG_CMSG_CLOEXEC
             )
         except socket.timeout as error:
             raise RuntimeFailure(
@@ -110,8 +158,8 @@ class Handshake:
             ) from error
         for level, kind, payload in control:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-                fds.frombytes(payload[: len(payload) - len(payload) % fds.itemsize])
-        return (json.loads(data) if data else None), list(fds)
+                fds += struct.unpack(f"={len(payload) // 4}i", payload[: len(payload) // 4 * 4])
+        return (plainjson.loads(data) if data else None), fds
 
 
 def describe(error: BaseException) -> dict[str, object]:

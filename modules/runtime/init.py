@@ -6,8 +6,8 @@ image. It has the container's own rights and cannot be traced or read from insid
 
 from __future__ import annotations
 
+import _signal as signal
 import os
-import signal
 
 from . import syscalls as sys
 

@@ -2,38 +2,54 @@
 
 Two forks: joining a pid namespace concerns children only, so a middle process enters the container,
 and its child, which belongs there, becomes the program. The middle one waits and passes the end on.
+
+The container sees the child, and where it has SYS_PTRACE it may seize it. There the middle process gives up
+the host's rights already, so that the child never has them; elsewhere only the child does, and filters need
+to allow nothing of what the two of them do.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
-import stat
 import struct
 import termios
-from collections.abc import Sequence
-from typing import NoReturn
 
-from . import process
+from . import idmap, process
 from . import syscalls as sys
+from . import terminal as terminals
 from .cgroup import Cgroup
 from .config import RuntimeFailure
 from .handshake import Handshake
 from .init import exit_code
 from .namespaces import KINDS
 from .process import Process
+from .seccomp import install as seccomp
 
-_MOVED, _TERMINAL = "moved", "terminal"
-_TIOCGPTPEER = 0x5441
-# The user namespace would come first; the mount namespace last, because /proc goes with it.
-_ORDER = ("cgroup", "ipc", "uts", "network", "pid", "mount")
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import NoReturn
+
+_TRACING = 1 << 19  # CAP_SYS_PTRACE
+_MOVED, _TERMINAL, _PROGRAM = "moved", "terminal", "program"
+# The mount namespace late, because /proc goes with it; the user namespace last, because the rights that
+# all others take go with it.
+_ORDER = ("cgroup", "ipc", "uts", "network", "pid", "time", "mount", "user")
 
 
 class Joined:
-    """A program that runs in the container. `terminal` is the master side, -1 without one."""
+    """A program that runs in the container.
 
-    def __init__(self, pid: int, terminal: int) -> None:
+    Attributes:
+        pid, pidfd: the process to wait for, which passes on how the program ended.
+        program: the program itself, seen from here.
+        terminal: the master side, -1 without one.
+    """
+
+    def __init__(self, pid: int, program: int, terminal: int) -> None:
         self.pid = pid
+        self.program = program
         self.pidfd = sys.pidfd_open(pid)
         self.terminal = terminal
 
@@ -52,7 +68,15 @@ class Joined:
 
 
 def start(
-    pid: int, plan: Process, cgroup: Cgroup, *, stdio: Sequence[int], terminal: bool = False
+    pid: int,
+    plan: Process,
+    cgroup: Cgroup,
+    *,
+    stdio: Sequence[int],
+    terminal: bool = False,
+    size: tuple[int, int] = (0, 0),
+    detach: bool = False,
+    preserve: Sequence[int] = (),
 ) -> Joined:
     """Run the program in the namespaces of `pid`.
 
@@ -60,23 +84,38 @@ def start(
         pid: the container's first process.
         plan: what to run; its `rlimits`, capabilities and user as the container's.
         stdio: three descriptors; ignored with `terminal`, which is made in the container.
+        size: rows and columns of the terminal; 0 for the kernel's own.
+        detach: it lives on without the caller, and becomes a child of the nearest subreaper; there is
+            nothing to wait for then.
+        preserve: further descriptors that the program gets, under the same numbers.
     Raises:
         RuntimeFailure: with code 126 or 127 where the program cannot be executed.
     """
     spaces = _open_namespaces(pid)
+    early = _seizable(pid, plan, spaces)
     handshake = Handshake()
+    if "user" in spaces and not terminal:
+        # To its root, who passes them on: whose name the program runs under is looked up in there.
+        idmap.give(stdio, idmap.of_process(pid), 0, 0)
     # Bound before the fork: this process may have threads, and the child should allocate little.
     sys.prctl(sys.PR_CAPBSET_READ, 0)
     child = os.fork()
     if child == 0:
-        _middle(plan, spaces, handshake, stdio, terminal)
+        tty = size if terminal else None
+        _middle(plan, spaces, handshake, stdio, tty, detach, preserve, early)
     for fd in spaces.values():
         os.close(fd)
     handshake.parent()
+    master, program = -1, 0
     try:
         cgroup.join(child)
         handshake.send(_MOVED)
-        master = handshake.expect(_TERMINAL)[0] if terminal else -1
+        for _ in range(2 if terminal else 1):
+            word, fds = handshake.receive()
+            if word == _TERMINAL:
+                master = fds[0]
+            else:
+                program = int(word.partition(" ")[2])
         handshake.expect_end()
     except BaseException:
         os.kill(child, 9)
@@ -84,7 +123,9 @@ def start(
         raise
     finally:
         handshake.close()
-    return Joined(child, master)
+    if detach:
+        os.waitpid(child, 0)
+    return Joined(program if detach else child, program, master)
 
 
 def _open_namespaces(pid: int) -> dict[str, int]:
@@ -92,8 +133,10 @@ def _open_namespaces(pid: int) -> dict[str, int]:
     found = {}
     try:
         for kind in _ORDER:
-            path = f"/proc/{pid}/ns/{KINDS[kind][1]}"
-            if os.stat(path).st_ino != os.stat(f"/proc/self/ns/{KINDS[kind][1]}").st_ino:
+            path, own = (f"/proc/{who}/ns/{KINDS[kind][1]}" for who in (pid, "self"))
+            if not os.path.exists(own):
+                continue  # older kernels have no clocks of their own
+            if os.stat(path).st_ino != os.stat(own).st_ino:
                 found[kind] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except (FileNotFoundError, ProcessLookupError) as error:
         for fd in found.values():
@@ -104,27 +147,66 @@ def _open_namespaces(pid: int) -> dict[str, int]:
     return found
 
 
+def _seizable(pid: int, plan: Process, spaces: dict[str, int]) -> bool:
+    """Whether the container's processes may trace one that is to be among them.
+
+    Not one that comes into a user namespace: until it executes, its memory is the host's. A filter that
+    somebody listens to is installed by the child, which that one is told of.
+    """
+    if "pid" not in spaces or "user" in spaces or (plan.seccomp and plan.seccomp.listener):
+        return False
+    with open(f"/proc/{pid}/status", encoding="ascii") as stream:
+        words = next((line.split() for line in stream if line.startswith("CapBnd:")), ["", "0"])
+    return bool(int(words[1], 16) & _TRACING)
+
+
 def _middle(
-    plan: Process, spaces: dict[str, int], handshake: Handshake, stdio: Sequence[int], tty: bool
+    plan: Process,
+    spaces: dict[str, int],
+    handshake: Handshake,
+    stdio: Sequence[int],
+    tty: tuple[int, int] | None,
+    detach: bool,
+    preserve: Sequence[int],
+    early: bool,
 ) -> NoReturn:
     try:
         handshake.child()
         sys.prctl(sys.PR_SET_DUMPABLE, 0)
-        if not tty:
+        if tty is None:
             _take(stdio)
+        if plan.affinity is not None:
+            process.enter_affinity(plan.affinity.initial)
         handshake.expect(_MOVED)
         process.enter_host(plan)
+        if plan.affinity is not None:
+            process.enter_affinity(plan.affinity.final)
         for kind, fd in spaces.items():
             sys.setns(fd, KINDS[kind][0])
+        if "user" in spaces:
+            idmap.become_root()
         # The caller's ends of the pipes are here too, and would keep them open.
-        process.close_all_but(handshake.fileno())
+        listener = plan.seccomp.listener if plan.seccomp else None
+        if listener:
+            listener.await_pid()
+        process.close_all_but(handshake.fileno(), *seccomp.filenos(plan.seccomp), *preserve)
+        if early:
+            if tty is not None:
+                _silence()  # what is there is not the program's
+            process.enter_cwd(plan, handshake.fileno(), *preserve, make=False)
+            process.enter(plan)
         child = os.fork()
         if child == 0:
-            _program(plan, handshake, tty)
+            if listener:
+                listener.learn_pid()
+            _program(plan, handshake, tty, detach, preserve, early)
+        if listener:
+            listener.tell_pid(child)
+        handshake.send(f"{_PROGRAM} {child}")
         handshake.close()
-        null = os.open("/dev/null", os.O_RDWR)
-        for fd in (0, 1, 2):
-            os.dup2(null, fd)
+        if detach:
+            os._exit(0)
+        _silence()
         os._exit(exit_code(os.waitpid(child, 0)[1]))
     except BaseException as error:
         handshake.send_error(error)
@@ -132,15 +214,33 @@ def _middle(
         os._exit(125)
 
 
-def _program(plan: Process, handshake: Handshake, tty: bool) -> NoReturn:
+def _silence() -> None:
+    null = os.open("/dev/null", os.O_RDWR)
+    for fd in (0, 1, 2):
+        os.dup2(null, fd)
+    if null > 2:
+        os.close(null)
+
+
+def _program(
+    plan: Process,
+    handshake: Handshake,
+    tty: tuple[int, int] | None,
+    detach: bool,
+    preserve: Sequence[int],
+    early: bool,
+) -> NoReturn:
     try:
-        sys.prctl(sys.PR_SET_PDEATHSIG, 9)
+        if not detach:
+            sys.prctl(sys.PR_SET_PDEATHSIG, 9)
         os.setsid()
-        os.umask(0)
-        if tty:
-            _own_terminal(plan, handshake)
-        process.enter_cwd(plan, handshake.fileno())
-        process.enter(plan)
+        if tty is not None:
+            os.umask(0)
+            _own_terminal(plan, handshake, tty)
+            os.umask(plan.umask)
+        if not early:
+            process.enter_cwd(plan, handshake.fileno(), *preserve, make=False)
+            process.enter(plan)
         process.execute(plan)
     except BaseException as error:
         handshake.send_error(error)
@@ -148,16 +248,11 @@ def _program(plan: Process, handshake: Handshake, tty: bool) -> NoReturn:
         os._exit(getattr(os, "EX_OSERR", 71))
 
 
-def _own_terminal(plan: Process, handshake: Handshake) -> None:
+def _own_terminal(plan: Process, handshake: Handshake, size: tuple[int, int]) -> None:
     """A terminal of the container's own devpts; its master side goes to the caller."""
-    master = os.open("/dev/ptmx", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
-    found = os.fstat(master)
-    if not stat.S_ISCHR(found.st_mode) or os.major(found.st_rdev) != 5:
-        raise RuntimeFailure("cannot make a terminal: /dev/ptmx is no terminal", ref="no-terminal")
-    fcntl.ioctl(
-        master, termios.TIOCSPTLCK if hasattr(termios, "TIOCSPTLCK") else 0x40045431, b"\0" * 4
-    )
-    slave = fcntl.ioctl(master, _TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY)
+    master, slave = terminals.open_pair()
+    if any(size):
+        resize(master, *size)
     handshake.send(_TERMINAL, [master])
     os.close(master)
     fcntl.ioctl(slave, termios.TIOCSCTTY, 0)

@@ -8,18 +8,45 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from typing import Any
 
 from ..agent.files import read_json, write_json
 from ..agent.host import Host, Paths
 from ..container import Spec
 from ..contract.errors import CannotApply, HostctlError
-from ..monitor import client
-from . import assemble
-from .bundle import resources
+from ..monitor import client, files
+from . import assemble, dependencies, grants, id_ranges
+from .bundle_resources import LIMITS, changed, resources
 
-SETTLE_SECONDS = 0.1
+SETTLE_SECONDS = 0.3
+"""How long a container that does not come to rest is watched after its start."""
+ASSEMBLED_AT_ONCE = 3
+"""Assembling is work for one interpreter: the sooner the first are done, the sooner others start them."""
 LAST_LINES = 10
+_assembling = threading.BoundedSemaphore(ASSEMBLED_AT_ONCE)
+
+
+def make(spec: Spec, host: Host) -> None:
+    """Make and start it; where there was one, the old one is stopped and taken apart first."""
+    from ..net import firewall
+    from ..store.store import Store
+
+    store = Store(host.paths.data)
+    image_id = store.resolve(spec.image)
+    if image_id is None:
+        raise CannotApply(
+            f"cannot start {spec.name}: image {spec.image} is not in the host's store",
+            hint="declare it under `images:`, or name one that a registry has",
+        )
+    image, layers = store.config(image_id), store.lower(image_id)
+    if spec.state != "stopped":
+        # First of all: the one that is to be replaced serves meanwhile.
+        dependencies.wait(spec, host.paths)
+    with firewall.changing(host.paths):
+        renew(spec, host, image_id, image, layers)
+        if spec.state != "stopped":
+            _start(spec, host)
 
 
 def renew(spec: Spec, host: Host, image_id: str, image: dict[str, Any], layers: list[str]) -> None:
@@ -29,25 +56,40 @@ def renew(spec: Spec, host: Host, image_id: str, image: dict[str, Any], layers: 
     """
     published = clear(spec.name, host.paths)
     try:
-        assemble.assemble(spec, host, image_id, image, layers)
+        with _assembling:
+            assemble.assemble(spec, host, image_id, image, layers)
     except HostctlError:
         remove(spec.name, host.paths)
         raise
     if published and not _has_ports(spec.name, host.paths):
         _sync_firewall(host.paths)
+    if not spec.userns_mode:
+        id_ranges.tidy(host.paths)
 
 
 def start(spec: Spec, host: Host) -> None:
-    """Start it and watch its first moments.
+    """Start it once what it depends on is ready, and watch its first moments.
 
     Raises:
         CannotApply: it could not be started, or it ended at once (with exit code and last log lines).
     """
+    dependencies.wait(spec, host.paths)
+    _start(spec, host)
+
+
+def _start(spec: Spec, host: Host) -> None:
+    files.set_stopped(host.paths, spec.name, by_user=False)
+    if spec.secrets or spec.configs:
+        grants.ready(spec, host.paths)
     if _has_ports(spec.name, host.paths):
         _sync_firewall(host.paths)
     client.start(host.paths, spec.name)
+    host.progress("running")
     state = client.settle(host.paths, spec.name, SETTLE_SECONDS)
-    if state.status == "running" or (state.status == "exited" and state.exit_code == 0):
+    if state.status == "running":
+        dependencies.after_start(spec, host.paths)
+        return
+    if state.status == "exited" and state.exit_code == 0:
         return
     lines = last_log_lines(host.paths, spec.name, LAST_LINES)
     shown = "".join(f"\n    | {line}" for line in lines) or "; it printed nothing"
@@ -66,8 +108,8 @@ def update(spec: Spec, image_id: str, fields: set[str], host: Host) -> None:
     if isinstance(config, dict):
         config["linux"]["resources"] = resources(spec)
         write_json(path, config)
-    if fields & {"mem_limit", "cpus", "pids_limit"}:
-        client.update(host.paths, spec.name, resources(spec))
+    if fields & LIMITS:
+        client.update(host.paths, spec.name, changed(spec))
     assemble.record(spec, host, image_id)
 
 
@@ -90,10 +132,21 @@ def remove(name: str, paths: Paths) -> None:
     _end(name, paths)
     assemble.take_apart(paths, name)
     _release(name, network, paths)
+    id_ranges.tidy(paths)
+
+
+def stop(name: str, paths: Paths, grace: float | None = None) -> None:
+    """Run its `pre_stop` programs, then end it as it wants to be ended; twice is fine.
+
+    Args:
+        grace: seconds; None: as it was declared.
+    """
+    dependencies.before_stop(name, paths)
+    client.stop(paths, name, grace=grace)
 
 
 def _end(name: str, paths: Paths) -> None:
-    client.stop(paths, name)
+    stop(name, paths)
     client.remove(paths, name)
 
 
@@ -119,7 +172,12 @@ def _has_ports(name: str, paths: Paths) -> bool:
 
 
 def last_log_lines(paths: Paths, name: str, count: int) -> list[str]:
-    """The last lines of the container's log (Docker's json-file format)."""
+    """The last lines of the container's log."""
+    if files.settings(paths, name).log_driver == "journald":
+        from ..monitor import reader
+
+        found = reader.of(paths, name, count).news(last=True)
+        return [entry.text.rstrip("\n") for entry in found][-count:]
     path = os.path.join(paths.container(name), "log", "container.log")
     try:
         with open(path, "rb") as stream:

@@ -39,25 +39,44 @@ class Rlimit:
 
 def prepare(config: Config) -> list[Rlimit]:
     """Parse `process.rlimits`."""
-    limits = []
+    limits: list[Rlimit] = []
     for entry in config["process"].get("rlimits") or ():
-        if entry["type"] not in NUMBERS:
+        name = entry.get("type")
+        if name not in NUMBERS:
+            raise RuntimeFailure(f"cannot set {name}: Linux has no such limit", ref="bad-rlimit")
+        if any(limit.name == name for limit in limits):
+            raise RuntimeFailure(f"cannot set {name}: it is there twice", ref="bad-rlimit")
+        limit = Rlimit(name, int(entry["soft"]), int(entry["hard"]))
+        if limit.hard != -1 and not 0 <= limit.soft <= limit.hard:
             raise RuntimeFailure(
-                f"cannot set {entry['type']}: Linux has no such limit", ref="bad-rlimit"
+                f"cannot set {name} to {limit.soft}:{limit.hard}: soft is above hard",
+                ref="bad-rlimit",
             )
-        limits.append(Rlimit(entry["type"], int(entry["soft"]), int(entry["hard"])))
+        limits.append(limit)
     return limits
 
 
-def enter(limits: list[Rlimit]) -> None:
-    """Child, while it still may raise limits."""
+def raise_ceilings(limits: list[Rlimit]) -> None:
+    """Child, while it has the host's rights: hard limits that are too low rise to what is wanted."""
     for limit in limits:
-        try:
-            resource.setrlimit(NUMBERS[limit.name], (limit.soft, limit.hard))
-        except (OSError, ValueError) as error:
-            _, ceiling = resource.getrlimit(NUMBERS[limit.name])
-            raise RuntimeFailure(
-                f"cannot set {limit.name} to {limit.soft}:{limit.hard}: {error}",
-                hint=f"the host allows at most {ceiling}: lower the container's ulimit",
-                ref="bad-rlimit",
-            ) from error
+        soft, hard = resource.getrlimit(NUMBERS[limit.name])
+        if hard != -1 and (limit.hard == -1 or limit.hard > hard):
+            _set(limit, soft, limit.hard)
+
+
+def enter(limits: list[Rlimit]) -> None:
+    """Child, last of what needs files and memory: from here on the limits hold."""
+    for limit in limits:
+        _set(limit, limit.soft, limit.hard)
+
+
+def _set(limit: Rlimit, soft: int, hard: int) -> None:
+    try:
+        resource.setrlimit(NUMBERS[limit.name], (soft, hard))
+    except (OSError, ValueError, OverflowError) as error:
+        _, ceiling = resource.getrlimit(NUMBERS[limit.name])
+        raise RuntimeFailure(
+            f"cannot set {limit.name} to {limit.soft}:{limit.hard}: {error}",
+            hint=f"the host allows at most {ceiling}: lower the container's ulimit",
+            ref="bad-rlimit",
+        ) from error

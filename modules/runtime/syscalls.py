@@ -11,8 +11,14 @@ import ctypes
 import errno
 import os
 import struct
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 CLONE_INTO_CGROUP = 0x200000000
+CLONE_FILES = 0x400
 CLONE_NEWTIME = 0x00000080
 CLONE_PARENT = 0x00008000
 CLONE_NEWNS = 0x00020000
@@ -43,7 +49,9 @@ MS_PRIVATE = 0x40000
 MS_SLAVE = 0x80000
 MS_SHARED = 0x100000
 MS_RELATIME = 0x200000
+MS_I_VERSION = 0x800000
 MS_STRICTATIME = 0x1000000
+MS_LAZYTIME = 0x2000000
 
 MNT_FORCE = 0x1
 MNT_DETACH = 0x2
@@ -53,15 +61,25 @@ MOUNT_ATTR_RDONLY = 0x1
 MOUNT_ATTR_NOSUID = 0x2
 MOUNT_ATTR_NODEV = 0x4
 MOUNT_ATTR_NOEXEC = 0x8
+MOUNT_ATTR__ATIME = 0x70
+MOUNT_ATTR_RELATIME = 0x0
 MOUNT_ATTR_NOATIME = 0x10
+MOUNT_ATTR_STRICTATIME = 0x20
+MOUNT_ATTR_NODIRATIME = 0x80
+MOUNT_ATTR_IDMAP = 0x100000
+MOUNT_ATTR_NOSYMFOLLOW = 0x200000
 
 AT_FDCWD = -100
+AT_SYMLINK_NOFOLLOW = 0x100
 AT_EMPTY_PATH = 0x1000
 AT_RECURSIVE = 0x8000
 OPEN_TREE_CLONE = 0x1
 OPEN_TREE_CLOEXEC = os.O_CLOEXEC
 MOVE_MOUNT_F_EMPTY_PATH = 0x4
 MOVE_MOUNT_T_EMPTY_PATH = 0x40
+FSCONFIG_SET_FLAG = 0
+FSCONFIG_SET_STRING = 1
+FSCONFIG_CMD_CREATE = 6
 
 LANDLOCK_RULE_PATH_BENEATH = 1
 # Writing to files, removing, and making anything: what Landlock's first version can forbid of that.
@@ -91,6 +109,9 @@ PR_CAP_AMBIENT_CLEAR_ALL = 4
 _NR_PIDFD_SEND_SIGNAL = 424
 _NR_OPEN_TREE = 428
 _NR_MOVE_MOUNT = 429
+_NR_FSOPEN = 430
+_NR_FSCONFIG = 431
+_NR_FSMOUNT = 432
 _NR_PIDFD_OPEN = 434
 _NR_CLONE3 = 435
 _NR_CLOSE_RANGE = 436
@@ -108,6 +129,13 @@ _NR_BY_MACHINE = {
         "capset": 126,
         "bpf": 321,
         "rt_sigaction": 13,
+        "seccomp": 317,
+        "ioprio_set": 251,
+        "ioprio_get": 252,
+        "sched_setattr": 314,
+        "sched_getattr": 315,
+        "prctl": 157,
+        "wait4": 61,
     },
     "aarch64": {
         "clone": 220,
@@ -116,6 +144,13 @@ _NR_BY_MACHINE = {
         "capset": 91,
         "bpf": 280,
         "rt_sigaction": 134,
+        "seccomp": 277,
+        "ioprio_set": 30,
+        "ioprio_get": 31,
+        "sched_setattr": 274,
+        "sched_getattr": 275,
+        "prctl": 167,
+        "wait4": 260,
     },
 }
 
@@ -212,6 +247,38 @@ def clone(flags: int, cgroup: int = -1) -> int:
     if pid < 0:
         raise oserror("clone", f"flags {flags:#x}")
     return pid
+
+
+def frugal(name: str, *arguments: int | bytes, told: bool = True) -> Callable[[], int]:
+    """A system call made ready: calling the function copies hardly any page that forks share.
+
+    It returns the call's result, negative where it failed. A `clone` tells Python in the child, unless
+    `told` is False: a child of a single thread may do without.
+    """
+    call = ctypes.PyDLL(None).syscall
+    call.restype = ctypes.c_long
+    ready: list[object] = [ctypes.c_long(_lazy.number(name))]
+    ready += [
+        ctypes.c_char_p(one) if isinstance(one, bytes) else ctypes.c_ulong(one)
+        for one in (*arguments, *(0,) * (5 - len(arguments)))
+    ]
+    if name != "clone" or not told:
+        return lambda: call(*ready)
+    api = ctypes.pythonapi
+    before, born, after = api.PyOS_BeforeFork, api.PyOS_AfterFork_Child, api.PyOS_AfterFork_Parent
+    balanced = sys.version_info >= (3, 13)  # the child gives back locks, and dies without them
+
+    def clone() -> int:
+        if balanced:
+            before()
+        pid: int = call(*ready)
+        if pid == 0:
+            born()
+        elif balanced:
+            after()
+        return pid
+
+    return clone
 
 
 def unshare(flags: int) -> None:
@@ -357,6 +424,32 @@ class _OpenHow(ctypes.Structure):
     )
 
 
+def fsopen(fstype: str) -> int:
+    """A context in which a file system of that type is put together. Linux 5.2; ENODEV: no such type."""
+    name = ctypes.c_char_p(os.fsencode(fstype))
+    return _syscall("fsopen", _NR_FSOPEN, name, ctypes.c_uint(1), what=fstype)
+
+
+def fsconfig(context: int, command: int, key: str | None = None, value: str | None = None) -> None:
+    """Set one parameter of the file system (an FSCONFIG_SET_ command), or FSCONFIG_CMD_CREATE it."""
+    _syscall(
+        "fsconfig",
+        _NR_FSCONFIG,
+        ctypes.c_int(context),
+        ctypes.c_uint(command),
+        ctypes.c_char_p(None if key is None else os.fsencode(key)),
+        ctypes.c_char_p(None if value is None else os.fsencode(value)),
+        ctypes.c_int(0),
+        what=key or "",
+    )
+
+
+def fsmount(context: int, attributes: int = 0) -> int:
+    """A descriptor of the file system, mounted with MOUNT_ATTR_ flags; it hangs nowhere yet."""
+    flags = ctypes.c_uint(1)
+    return _syscall("fsmount", _NR_FSMOUNT, ctypes.c_int(context), flags, ctypes.c_uint(attributes))
+
+
 def openat2(dir_fd: int, path: str, flags: int, mode: int = 0, resolve: int = 0) -> int:
     """open() whose path resolution is bound by `resolve`; a rename beside it is tried again."""
     how = _OpenHow(flags | os.O_CLOEXEC, mode, resolve)
@@ -382,6 +475,25 @@ def prctl(option: int, arg2: int = 0, arg3: int = 0, arg4: int = 0, arg5: int = 
     if result < 0:
         raise oserror("prctl", f"option {option}")
     return result
+
+
+class _SockFprog(ctypes.Structure):
+    _fields_ = (("len", ctypes.c_ushort), ("filter", ctypes.c_char_p))
+
+
+def seccomp(flags: int, program: bytes) -> int:
+    """Filter this thread's system calls from now on; a descriptor with SECCOMP_FILTER_FLAG_NEW_LISTENER.
+
+    The program is classic BPF, 8 bytes an instruction. Raises OSError: EACCES without CAP_SYS_ADMIN and
+    no_new_privs, EINVAL for a program or flags that this kernel does not take. seccomp(2).
+    """
+    return _syscall(
+        "seccomp",
+        _lazy.number("seccomp"),
+        ctypes.c_uint(1),  # SECCOMP_SET_MODE_FILTER
+        ctypes.c_uint(flags),
+        ctypes.byref(_SockFprog(len(program) // 8, program)),
+    )
 
 
 def set_process_name(name: str) -> None:
@@ -489,9 +601,13 @@ def capget() -> tuple[int, int, int]:
 
 _BPF_PROG_LOAD = 5
 _BPF_PROG_ATTACH = 8
+_BPF_PROG_DETACH = 9
+_BPF_PROG_GET_FD_BY_ID = 13
+_BPF_PROG_QUERY = 16
 _BPF_PROG_TYPE_CGROUP_DEVICE = 15
 _BPF_CGROUP_DEVICE = 6
 _BPF_F_ALLOW_MULTI = 2
+_BPF_F_REPLACE = 4
 
 
 def _bpf(command: int, attributes: bytes) -> int:
@@ -506,8 +622,12 @@ def _bpf(command: int, attributes: bytes) -> int:
     )
 
 
-def attach_device_program(cgroup_fd: int, program: bytes) -> None:
-    """Load a device program and put it on the cgroup, which then keeps it."""
+def attach_device_program(cgroup_fd: int, program: bytes, *, replace: bool = False) -> None:
+    """Load a device program and put it on the cgroup, which then keeps it.
+
+    With `replace` it takes the place of those that are there: of one in a single step (Linux 5.6), of
+    several by their removal afterwards; all must allow, so nothing is allowed too much meanwhile.
+    """
     code = ctypes.create_string_buffer(program, len(program))
     licence = ctypes.create_string_buffer(b"Apache-2.0")
     load = struct.pack(
@@ -522,12 +642,123 @@ def attach_device_program(cgroup_fd: int, program: bytes) -> None:
         0,
         0,
     )
-    fd = _bpf(_BPF_PROG_LOAD, load)
+    fds = [_bpf(_BPF_PROG_LOAD, load)]
     try:
-        attach = struct.pack("=IIII", cgroup_fd, fd, _BPF_CGROUP_DEVICE, _BPF_F_ALLOW_MULTI)
-        _bpf(_BPF_PROG_ATTACH, attach)
+        fds.extend(
+            _bpf(_BPF_PROG_GET_FD_BY_ID, struct.pack("=III", number, 0, 0))
+            for number in (device_programs(cgroup_fd) if replace else ())
+        )
+        attach = (cgroup_fd, fds[0], _BPF_CGROUP_DEVICE)
+        if len(fds) == 2:
+            try:
+                flags = _BPF_F_ALLOW_MULTI | _BPF_F_REPLACE
+                _bpf(_BPF_PROG_ATTACH, struct.pack("=IIIII", *attach, flags, fds[1]))
+                return
+            except OSError as error:
+                if error.errno != errno.EINVAL:
+                    raise
+        _bpf(_BPF_PROG_ATTACH, struct.pack("=IIII", *attach, _BPF_F_ALLOW_MULTI))
+        for fd in fds[1:]:
+            _bpf(_BPF_PROG_DETACH, struct.pack("=III", cgroup_fd, fd, _BPF_CGROUP_DEVICE))
     finally:
-        os.close(fd)
+        for fd in fds:
+            os.close(fd)
+
+
+def device_programs(cgroup_fd: int) -> list[int]:
+    """Numbers of the device programs on the cgroup itself."""
+    numbers = (ctypes.c_uint32 * 64)()
+    query = struct.pack(
+        "=IIIIQIIQQQ",
+        cgroup_fd,
+        _BPF_CGROUP_DEVICE,
+        0,
+        0,
+        ctypes.addressof(numbers),
+        len(numbers),
+        0,
+        0,
+        0,
+        0,
+    )
+    buffer = ctypes.create_string_buffer(query, len(query))
+    _syscall(
+        "bpf",
+        _lazy.number("bpf"),
+        ctypes.c_int(_BPF_PROG_QUERY),
+        buffer,
+        ctypes.c_uint(len(query)),
+        what="query",
+    )
+    count = struct.unpack_from("=I", buffer.raw, 24)[0]
+    return list(numbers[:count])
+
+
+_IOPRIO_WHO_PROCESS = 1
+
+
+def ioprio_set(priority: int) -> None:
+    """The I/O priority of this process: class << 13 | level."""
+    _syscall(
+        "ioprio_set",
+        _lazy.number("ioprio_set"),
+        ctypes.c_int(_IOPRIO_WHO_PROCESS),
+        ctypes.c_int(0),
+        ctypes.c_int(priority),
+    )
+
+
+def ioprio_get(pid: int) -> int:
+    return _syscall(
+        "ioprio_get",
+        _lazy.number("ioprio_get"),
+        ctypes.c_int(_IOPRIO_WHO_PROCESS),
+        ctypes.c_int(pid),
+        what=f"pid {pid}",
+    )
+
+
+# size, policy, flags, nice, priority, runtime, deadline, period, util_min, util_max
+_SCHED_ATTR = "=IIQiIQQQII"
+
+
+def sched_setattr(
+    policy: int, flags: int, nice: int, priority: int, runtime: int, deadline: int, period: int
+) -> None:
+    """The scheduling of this thread; times in nanoseconds. Utilisation clamps are reset where flagged."""
+    reset = 0xFFFFFFFF
+    packed = struct.pack(
+        _SCHED_ATTR,
+        struct.calcsize(_SCHED_ATTR),
+        policy,
+        flags,
+        nice,
+        priority,
+        runtime,
+        deadline,
+        period,
+        reset,
+        reset,
+    )
+    buffer = ctypes.create_string_buffer(packed, len(packed))
+    number = _lazy.number("sched_setattr")
+    _syscall("sched_setattr", number, ctypes.c_int(0), buffer, ctypes.c_uint(0))
+
+
+def sched_getattr(pid: int) -> tuple[int, ...]:
+    """Policy, flags, nice, priority, runtime, deadline, period of a thread."""
+    size = struct.calcsize(_SCHED_ATTR)
+    buffer = ctypes.create_string_buffer(size)
+    _syscall(
+        "sched_getattr",
+        _lazy.number("sched_getattr"),
+        ctypes.c_int(pid),
+        buffer,
+        ctypes.c_uint(size),
+        ctypes.c_uint(0),
+        what=f"pid {pid}",
+    )
+    return struct.unpack(_SCHED_ATTR, buffer.raw)[1:8]
 
 
 def setdomainname(name: str) -> None:

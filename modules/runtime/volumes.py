@@ -7,10 +7,11 @@ over. A copy that was cut short is marked, and begun anew by the next start.
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import stat
 
+from ..contract import plainjson
+from . import id_shift, idmap
 from . import syscalls as sys
 from .config import FILL, Config, annotation
 
@@ -18,17 +19,22 @@ PIECE = 1 << 20
 
 
 class Fill:
-    """A folder on the host, and where the container mounts it."""
+    """A folder on the host, where the container mounts it, and the file that marks a copy under way.
 
-    def __init__(self, source: str, target: str) -> None:
+    `mapping` says that it is seen through one there, as the image is: the host's numbers are to lie in it.
+    """
+
+    def __init__(self, source: str, target: str, marker: str) -> None:
         self.source = source
         self.target = target
+        self.marker = marker
+        self.mapping: idmap.Mapping | None = None
 
 
 def prepare(config: Config) -> list[Fill]:
-    """Parse the annotation: a JSON object of mount target -> folder on the host."""
-    wanted = json.loads(annotation(config, FILL) or "{}")
-    return [Fill(source, target) for target, source in sorted(wanted.items())]
+    """Parse the annotation: a JSON object of mount target -> [folder on the host, marker]."""
+    wanted = plainjson.loads(annotation(config, FILL) or "{}")
+    return [Fill(source, target, marker) for target, (source, marker) in sorted(wanted.items())]
 
 
 def enter(fills: list[Fill], root: str) -> None:
@@ -44,10 +50,9 @@ def enter(fills: list[Fill], root: str) -> None:
 
 
 def _fill(fill: Fill, root_fd: int) -> None:
-    """Containers that share a new volume wait for each other at its parent's lock."""
-    parent, name = os.path.split(fill.source)
-    marker = os.path.join(parent, f"{name}.filling")
-    lock = os.open(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    """Containers that share a new volume wait for each other at the lock of its marker's folder."""
+    marker = fill.marker
+    lock = os.open(os.path.dirname(marker), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if os.path.exists(marker):
@@ -59,7 +64,7 @@ def _fill(fill: Fill, root_fd: int) -> None:
             return
         try:
             os.close(os.open(marker, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
-            _copy_folder(f"/proc/self/fd/{image}", fill.source)
+            copy_folder(f"/proc/self/fd/{image}", fill.source, fill.mapping)
             os.fsync(lock)
             os.unlink(marker)
         finally:
@@ -89,23 +94,27 @@ def _empty(folder: str) -> None:
                 os.unlink(entry.path)
 
 
-def _copy_folder(source: str, target: str) -> None:
-    """Content, then owner, mode, attributes and times of the folder itself."""
+def copy_folder(source: str, target: str, mapping: idmap.Mapping | None = None) -> None:
+    """Content, then owner, mode, attributes and times of the folder itself.
+
+    Args:
+        mapping: the source is seen through it, and the target is not.
+    """
     with os.scandir(source) as entries:
         for entry in entries:
-            _copy_entry(entry, os.path.join(target, entry.name))
-    _copy_status(source, target, os.stat(source))
+            _copy_entry(entry, os.path.join(target, entry.name), mapping)
+    _copy_status(source, target, os.stat(source), mapping)
 
 
-def _copy_entry(entry: os.DirEntry[str], target: str) -> None:
+def _copy_entry(entry: os.DirEntry[str], target: str, mapping: idmap.Mapping | None) -> None:
     status = entry.stat(follow_symlinks=False)
     if stat.S_ISDIR(status.st_mode):
         os.mkdir(target, 0o700)
-        _copy_folder(entry.path, target)
+        copy_folder(entry.path, target, mapping)
         return
     if stat.S_ISLNK(status.st_mode):
         os.symlink(os.readlink(entry.path), target)
-        os.chown(target, status.st_uid, status.st_gid, follow_symlinks=False)
+        os.chown(target, *_owner(status, mapping), follow_symlinks=False)
         return
     if stat.S_ISREG(status.st_mode):
         _copy_bytes(entry.path, target)
@@ -113,7 +122,7 @@ def _copy_entry(entry: os.DirEntry[str], target: str) -> None:
         os.mkfifo(target, 0o600)
     else:
         return  # devices and sockets are the container's own to make
-    _copy_status(entry.path, target, status)
+    _copy_status(entry.path, target, status, mapping)
 
 
 def _copy_bytes(source: str, target: str) -> None:
@@ -130,10 +139,30 @@ def _copy_bytes(source: str, target: str) -> None:
         os.close(reader)
 
 
-def _copy_status(source: str, target: str, status: os.stat_result) -> None:
-    os.chown(target, status.st_uid, status.st_gid)
+def _owner(status: os.stat_result, mapping: idmap.Mapping | None) -> tuple[int, int]:
+    if mapping is None:
+        return status.st_uid, status.st_gid
+    return idmap.inside(mapping.uids, status.st_uid), idmap.inside(mapping.gids, status.st_gid)
+
+
+def _copy_status(
+    source: str, target: str, status: os.stat_result, mapping: idmap.Mapping | None
+) -> None:
+    os.chown(target, *_owner(status, mapping))
     os.chmod(target, stat.S_IMODE(status.st_mode))
     for name in os.listxattr(source):
         if name.startswith(("user.", "security.capability", "system.posix_acl")):
-            os.setxattr(target, name, os.getxattr(source, name))
+            value = os.getxattr(source, name)
+            if mapping is not None:
+                value = _attribute(name, value, mapping)
+            os.setxattr(target, name, value)
     os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def _attribute(name: str, value: bytes, mapping: idmap.Mapping) -> bytes:
+    return id_shift.attribute(
+        name,
+        value,
+        lambda uid: idmap.inside(mapping.uids, uid),
+        lambda gid: idmap.inside(mapping.gids, gid),
+    )

@@ -110,6 +110,53 @@ def find(archive: Named, name: str, platform: str) -> tuple[Manifest, ArchiveSou
     raise _error("it is neither an OCI layout (index.json) nor from docker save (manifest.json)")
 
 
+def all_images(archive: Named, platform: str) -> list[tuple[list[str], Manifest, ArchiveSource]]:
+    """Every image of the archive, for this platform: its canonical names, manifest and blobs.
+
+    A bare word as the name in an OCI layout (`latest`) is a tag without a repository, and no name.
+
+    Raises:
+        HostctlError: `archive-image` if there is none, or what is there is broken.
+    """
+    docker = _docker_images(archive) if "manifest.json" in archive else []
+    if "index.json" not in archive:
+        if not docker:
+            raise _error(
+                "it has neither an OCI layout (index.json) nor docker save's manifest.json"
+            )
+        found = []
+        for entry in docker:
+            names = [canonical_name(str(tag)) for tag in entry.get("RepoTags") or ()]
+            found.append((names, *_docker_image(archive, entry, "an image of the archive")))
+        return found
+    _, index = media_type_of(archive["index.json"].read(), INDEXES[0], "the archive")
+    by_config = {
+        posixpath.basename(str(entry.get("Config"))).partition(".")[0]: entry for entry in docker
+    }
+    foreign = _error("it has no image")
+    images: dict[str, tuple[list[str], Manifest, ArchiveSource]] = {}
+    for item in index.get("manifests") or ():
+        if not isinstance(item, dict):
+            raise _error("its index.json lists what is no manifest")
+        only = {**index, "manifests": [item]}
+        try:
+            manifest, source = _manifest_of(archive, only, platform, "an image of the archive")
+        except HostctlError as error:
+            if error.ref != "image-platform":
+                raise
+            foreign = error
+            continue
+        names, _, _ = images.setdefault(manifest.digest, ([], manifest, source))
+        notes = item.get("annotations") or {}
+        tags = [str(notes.get(CONTAINERD_NAME) or ""), str(notes.get(REF_NAME) or "")]
+        tags = [tag for tag in tags if "/" in tag or ":" in tag][:1]
+        tags += (by_config.get(manifest.image_id) or {}).get("RepoTags") or []
+        names += [n for n in dict.fromkeys(map(canonical_name, tags)) if n not in names]
+    if not images:
+        raise foreign
+    return list(images.values())
+
+
 def _tar_members(path: str, folder: str) -> Named:
     with open(path, "rb") as file:
         packed = file.read(4)[:2] in (b"\x1f\x8b", b"\x28\xb5")
@@ -144,14 +191,25 @@ def _unpacked(path: str, folder: str) -> str:
 def _from_layout(
     archive: Named, name: str, platform: str, what: str
 ) -> tuple[Manifest, ArchiveSource]:
+    _, index = media_type_of(archive["index.json"].read(), INDEXES[0], what)
+    chosen = _named(index.get("manifests") or [], name, what)
+    return _manifest_of(archive, index, platform, what, chosen)
+
+
+def _manifest_of(
+    archive: Named,
+    index: dict[str, Any],
+    platform: str,
+    what: str,
+    chosen: Descriptor | None = None,
+) -> tuple[Manifest, ArchiveSource]:
+    """The manifest that is chosen, or the platform's, through indexes below indexes."""
     blobs = {
         "sha256:" + path.rpartition("/")[2]: member
         for path, member in archive.items()
         if path.startswith("blobs/sha256/")
     }
     source = ArchiveSource(blobs, {})
-    _, index = media_type_of(archive["index.json"].read(), INDEXES[0], what)
-    chosen = _named(index.get("manifests") or [], name, what)
     descriptor = chosen if chosen is not None else choose(index, platform, what)
     for _ in range(3):
         raw = _read_blob(source, blobs, descriptor, what)
@@ -206,10 +264,25 @@ def _read_blob(
 
 
 def _from_docker(archive: Named, name: str, what: str) -> tuple[Manifest, ArchiveSource]:
-    """`docker save`: a list of images, each with config and layer files; no manifest, so one is made."""
+    """`docker save`: a list of images, each with config and layer files."""
+    return _docker_image(archive, _tagged(_docker_images(archive), name), what)
+
+
+def _docker_images(archive: Named) -> list[dict[str, Any]]:
     try:
         images = json.loads(archive["manifest.json"].read())
-        entry = _tagged(images, name)
+    except (ValueError, RecursionError) as error:
+        raise _error(f"its manifest.json is no JSON ({error})") from None
+    if not isinstance(images, list) or not all(isinstance(item, dict) for item in images):
+        raise _error("its manifest.json is no list of images")
+    return images
+
+
+def _docker_image(
+    archive: Named, entry: dict[str, Any], what: str
+) -> tuple[Manifest, ArchiveSource]:
+    """An image that has no manifest: one is made."""
+    try:
         config = archive[posixpath.normpath(entry["Config"])].read()
         ids = json.loads(config)["rootfs"]["diff_ids"]
         files = [archive[posixpath.normpath(path)] for path in entry["Layers"] or ()]

@@ -1,14 +1,37 @@
-"""Runs on the managed host: removes what no tag, no container and no transfer of this process needs."""
+"""Runs on the managed host: removes what no tag, no container, no build and no transfer needs."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
 
 from ..agent.files import read_json
 from ..contract.errors import HostctlError
-from .staging import prepared, scratch, shared
-from .store import EMPTY_LAYER, Store
+from . import shifted as shifted_copies
+from .staging import pins, prepared, scratch, sweep
+from .store import EMPTY_LAYER, Image, Store
+
+
+@dataclass
+class Content:
+    """Blobs and layers: hex digest -> bytes on the disk."""
+
+    blobs: dict[str, int] = field(default_factory=dict)
+    layers: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def size(self) -> int:
+        """Bytes of all together."""
+        return sum(self.blobs.values()) + sum(self.layers.values())
+
+    def without(self, other: Content) -> Content:
+        """What the other one does not have."""
+        return Content(
+            {name: size for name, size in self.blobs.items() if name not in other.blobs},
+            {name: size for name, size in self.layers.items() if name not in other.layers},
+        )
 
 
 def collect(store: Store, in_use: AbstractSet[str] = frozenset()) -> int:
@@ -16,73 +39,130 @@ def collect(store: Store, in_use: AbstractSet[str] = frozenset()) -> int:
 
     Args:
         store: the store.
-        in_use: image ids (hex) that containers were made from; they stay even without a tag.
+        in_use: image ids (hex) that must stay even without a tag: containers were made from them.
     Returns:
         Bytes of blobs and layers that were removed.
     """
     with prepared(store):
+        sweep(store)
         nameless = {image.image_id for image in store.images() if not image.name}
         store.forget(nameless - in_use)
-        blobs, layers = _needed(store, in_use)
-        pins = {digest.rpartition(":")[2] for digest, n in shared(store).pins.items() if n > 0}
-        return _remove_blobs(store, blobs | pins) + _remove_layers(store, layers | pins)
+        doomed = unneeded(store, store.images(), in_use)
+        _remove_blobs(store, doomed)
+        _remove_layers(store, doomed)
+    return doomed.size
 
 
-def _needed(store: Store, in_use: AbstractSet[str]) -> tuple[set[str], set[str]]:
-    """Hex digests of blobs and of layers that must stay."""
-    blobs: set[str] = set(in_use)
-    layers: set[str] = set()
-    for image in store.images():
+def unneeded(
+    store: Store,
+    images: Iterable[Image],
+    in_use: AbstractSet[str] = frozenset(),
+    *,
+    cache: bool = True,
+) -> Content:
+    """What would go if the store had these images only (nameless ones count where they are in use).
+
+    Args:
+        cache: what builds have made before stays.
+    """
+    kept = [image for image in images if image.name or image.image_id in in_use]
+    needed = content_of(store, kept, in_use)
+    extra = dict.fromkeys(pins(store) | (cached(store) if cache else set()), 0)
+    needed.blobs.update(extra)
+    needed.layers.update(extra)
+    return all_content(store).without(needed)
+
+
+def cached(store: Store) -> set[str]:
+    """Hex diff ids of the layers that the build cache names; their blobs are plain and have the same digests."""
+    data = os.path.dirname(store.root)
+    if not os.path.isdir(os.path.join(data, "build", "cache")):
+        return set()
+    from ..build.cache import kept
+
+    return kept(data)
+
+
+def content_of(
+    store: Store, images: Iterable[Image], in_use: AbstractSet[str] = frozenset()
+) -> Content:
+    """What these images consist of; of those `in_use` config and layers, as far as they are there."""
+    found = Content()
+    ids = set(in_use)
+    for image in images:
+        ids.add(image.image_id)
         try:
-            manifest = store.manifest(image)
+            layers = store.manifest(image)["layers"]
         except HostctlError:
             continue
-        blobs.add(image.manifest.rpartition(":")[2])
-        blobs.add(image.image_id)
-        blobs.update(layer["digest"].rpartition(":")[2] for layer in manifest["layers"])
-        layers.update(_layers(store, image.image_id))
-    for image_id in in_use:
-        layers.update(_layers(store, image_id))
-    return blobs, layers
+        for digest in (image.manifest, *(layer["digest"] for layer in layers)):
+            found.blobs[digest.rpartition(":")[2]] = blob_size(store, digest)
+    for image_id in ids:
+        found.blobs[image_id] = blob_size(store, image_id)
+        for diff_id in layers_of(store, image_id):
+            found.layers[diff_id] = layer_size(store, diff_id)
+    return found
 
 
-def _layers(store: Store, image_id: str) -> set[str]:
+def all_content(store: Store) -> Content:
+    """Everything in the store, with or without a name."""
+    return Content(
+        {name: blob_size(store, name) for name in _names(store.blob_path("x")) if name[0] != "."},
+        {
+            name[:-5]: layer_size(store, name[:-5])
+            for name in _names(store.layer_path("x"))
+            if name.endswith(".json") and name[0] != "."
+        },
+    )
+
+
+def layers_of(store: Store, image_id: str) -> list[str]:
+    """Hex diff ids of an image's layers, the lowest first; none where its config is missing."""
     try:
         found = store.config(image_id).get("rootfs", {}).get("diff_ids", ())
     except HostctlError:
-        return set()
-    return {diff_id.rpartition(":")[2] for diff_id in found}
+        return []
+    return [diff_id.rpartition(":")[2] for diff_id in found]
 
 
-def _remove_blobs(store: Store, keep: set[str]) -> int:
-    freed = 0
-    folder = os.path.dirname(store.blob_path("x"))
-    for name in os.listdir(folder):
-        if name not in keep:
-            path = os.path.join(folder, name)
-            freed += os.stat(path).st_size
-            os.unlink(path)
-    return freed
+def blob_size(store: Store, digest: str) -> int:
+    """Bytes of a blob; 0 where it is not there."""
+    try:
+        return os.stat(store.blob_path(digest)).st_size
+    except FileNotFoundError:
+        return 0
 
 
-def _remove_layers(store: Store, keep: set[str]) -> int:
+def layer_size(store: Store, diff_id: str) -> int:
+    """Bytes of a layer's files; 0 where it is not there."""
+    record = read_json(store.layer_path(diff_id) + ".json") or {}
+    return int(record.get("size", 0))
+
+
+def _names(path: str) -> list[str]:
+    try:
+        return os.listdir(os.path.dirname(path))
+    except FileNotFoundError:
+        return []
+
+
+def _remove_blobs(store: Store, doomed: Content) -> None:
+    for name in doomed.blobs:
+        os.unlink(store.blob_path(name))
+
+
+def _remove_layers(store: Store, doomed: Content) -> None:
     """The record goes first: without it the layer does not count as there. Then all that is left."""
-    freed = 0
+    for name in doomed.layers:
+        os.unlink(store.layer_path(name) + ".json")
     folder = os.path.dirname(store.layer_path("x"))
-    for name in os.listdir(folder):
-        hex_digest = name.partition(".")[0]
-        if not name.endswith(".json") or hex_digest in keep:
-            continue
-        record = read_json(os.path.join(folder, name)) or {}
-        freed += record.get("size", 0)
-        os.unlink(os.path.join(folder, name))
+    there = {name[:-5] for name in os.listdir(folder) if name.endswith(".json")} | {EMPTY_LAYER}
     for link in os.listdir(store.links_dir):
         path = os.path.join(store.links_dir, link)
-        hex_digest = os.path.basename(os.readlink(path))
-        if hex_digest not in keep and hex_digest != EMPTY_LAYER:
+        if os.path.basename(os.readlink(path)) not in there:
             os.unlink(path)
-    with scratch(store) as doomed:
+    with scratch(store) as room:
         for name in os.listdir(folder):
-            if not name.endswith(".json") and name not in keep and name != EMPTY_LAYER:
-                os.rename(os.path.join(folder, name), os.path.join(doomed, name))
-    return freed
+            if not name.endswith(".json") and name not in there:
+                os.rename(os.path.join(folder, name), os.path.join(room, name))
+        shifted_copies.collect(store, room)

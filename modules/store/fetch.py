@@ -27,6 +27,8 @@ from .staging import (
     sync,
 )
 from .store import Image, Store
+from .tidy import free as free_bytes
+from .tidy import make_room
 from .unpack import Unpacked, disk_full, unpack
 
 PARALLEL = 4
@@ -96,7 +98,8 @@ def bring(
                 if not (store.has_layer(diff) and store.has_blob(blob.digest))
             ]
             _check_space(store, missing, what)
-            _fetch_all(store, source, missing, what, _Meter(missing, progress))
+            meter = Meter(sum(blob.size for blob, _ in missing), progress, "pulling")
+            _fetch_all(store, source, missing, what, meter)
             put_blob(store, manifest.config.digest, config)
             put_blob(store, manifest.digest, manifest.raw)
             store.tag(name, image)
@@ -128,14 +131,21 @@ def verify(expected: str, got: str, what: str) -> None:
         )
 
 
-class _Meter:
-    """Adds up what came from all threads and shows it about four times a second."""
+class Meter:
+    """Adds up bytes from all threads and shows about four times a second `pulling 12/96 MB`.
 
-    def __init__(self, layers: list[tuple[Descriptor, str]], show: Callable[[str], None]) -> None:
+    Args:
+        total: bytes that there will be.
+        show: takes the line.
+        doing: its first word.
+    """
+
+    def __init__(self, total: int, show: Callable[[str], None], doing: str) -> None:
         import threading
         import time
 
-        self._total = sum(blob.size for blob, _ in layers)
+        self._total = total
+        self._doing = doing
         self._done = 0
         self._show = show
         self._clock = time.monotonic
@@ -143,13 +153,14 @@ class _Meter:
         self._lock = threading.Lock()
 
     def add(self, count: int) -> None:
+        """So many bytes more; threads may call it."""
         with self._lock:
             self._done += count
             now = self._clock()
             if now - self._shown < 0.25:
                 return
             self._shown = now
-            text = f"pulling {self._done / 1e6:.0f}/{self._total / 1e6:.0f} MB"
+            text = f"{self._doing} {self._done / 1e6:.0f}/{self._total / 1e6:.0f} MB"
         self._show(text)
 
 
@@ -159,8 +170,10 @@ def _check_space(store: Store, layers: list[tuple[Descriptor, str]], what: str) 
         blob.size * ((not store.has_blob(blob.digest)) + (not store.has_layer(diff)))
         for blob, diff in layers
     )
-    status = os.statvfs(store.root)
-    free = status.f_bavail * status.f_frsize
+    free = free_bytes(store)
+    if needs > free:
+        make_room(store, needs)
+        free = free_bytes(store)
     if needs > free:
         raise HostctlError(
             f"cannot pull {what}: needs {needs >> 20} MiB, {free >> 20} MiB free on {store.root}",
@@ -174,7 +187,7 @@ def _fetch_all(
     source: Source,
     layers: list[tuple[Descriptor, str]],
     what: str,
-    meter: _Meter,
+    meter: Meter,
 ) -> None:
     if len(layers) < 2:
         for blob, diff in layers:

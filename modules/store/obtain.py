@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def registry_of(spec: Spec, host: Host) -> Registry:
     """Where the image is pulled from."""
-    return Registry(parse(spec.pull or spec.name), spec.insecure, host.credentials)
+    return Registry.of(host, parse(spec.pull or spec.name), spec.insecure)
 
 
 def obtain(spec: Spec, observed: Observed, origin: str, store: Store, host: Host) -> Image:

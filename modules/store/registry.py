@@ -1,15 +1,17 @@
-"""Runs on the managed host: pulls from a registry (OCI distribution, Docker v2)."""
+"""Runs on the managed host: pulls from a registry and its mirrors (OCI distribution 1.1, Docker v2)."""
 
 from __future__ import annotations
 
 import hashlib
-import time
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Callable, TypeVar
 
 from ..contract.errors import HostctlError
-from ..contract.reference import DEFAULT_HOST, Reference
-from .auth import Authorizer, credentials_for, unauthorized
+from ..contract.reference import Reference
+from ..contract.registries import settings_for
+from .endpoint import Credentials, Endpoint, Registries
 from .fetch import verify
 from .manifest import (
     INDEXES,
@@ -20,13 +22,14 @@ from .manifest import (
     media_type_of,
     parse_manifest,
 )
-from .transport import ATTEMPTS, Answer, Transport, Url, close, is_loopback, said
+from .transport import said
 
-_HUB = "registry-1.docker.io"
-_ACCEPT = ", ".join(MANIFESTS + INDEXES)
-_CHUNK = 256 << 10
-_SLOWEST = 32 << 10
-_BLOB_GRACE = 300.0
+if TYPE_CHECKING:
+    from ..agent.host import Host
+
+T = TypeVar("T")
+ACCEPT = ", ".join(MANIFESTS + INDEXES)
+_TAGS = 10_000
 
 
 @dataclass(frozen=True)
@@ -48,41 +51,54 @@ class Remote:
 
 
 class Registry:
-    """One repository of one registry. Also a `fetch.Source`.
+    """One repository of one registry, with the registry's mirrors in front. Also a `fetch.Source`.
+
+    A mirror that fails, or has not got it, is passed over; what has answered is asked first from then on.
 
     Args:
         reference: the image; its host decides where to ask.
-        insecure: http, or https with any certificate, is fine.
-        credentials: registry host -> {"username", "password"}.
+        insecure: http, or https with any certificate, is fine (there, not at mirrors).
+        credentials: registry or repository -> login, see `contract.registries.credentials_for`.
+        registries: settings by server.
     """
 
     def __init__(
         self,
         reference: Reference,
         insecure: bool = False,
-        credentials: Mapping[str, Mapping[str, str]] | None = None,
+        credentials: Credentials | None = None,
+        registries: Registries | None = None,
     ) -> None:
         self.reference = reference
         self.what = str(reference)
-        known = credentials_for(reference.host, credentials or {})
-        plain = insecure or is_loopback(reference.host)
-        self._credentials = known
-        self._transport = Transport(self.what, verify=not insecure, plain=plain)
-        self._auth = Authorizer(self._transport, reference.path, known)
-        self._host = _HUB if reference.host == DEFAULT_HOST else reference.host
-        self._scheme = "" if plain else "https"
+        known: dict[str, Any] = {"credentials": credentials or {}, "registries": registries or {}}
+        mirrors = settings_for(known["registries"], reference.host).mirrors
+        self._endpoints = [Endpoint(reference, mirror, **known) for mirror in mirrors]
+        self._endpoints.append(Endpoint(reference, insecure=insecure, **known))
+        self.origin = self._endpoints[-1]
+
+    @classmethod
+    def of(cls, host: Host, reference: Reference, insecure: bool = False) -> Registry:
+        """With the logins and settings that this host was told."""
+        return cls(reference, insecure, host.credentials, host.registries)
 
     def close(self) -> None:
         """Close connections."""
-        self._transport.close()
+        for endpoint in self._endpoints:
+            endpoint.close()
 
     def digest(self) -> str:
         """The digest that the tag points to, without fetching the manifest (if the registry tells)."""
-        answer = self._get(f"manifests/{self.reference.target}", method="HEAD", accept=_ACCEPT)
-        found = answer.headers.get("docker-content-digest", "")
-        if answer.status == 200 and found.startswith("sha256:"):
-            return found
-        return self._manifest(self.reference.target)[1]
+
+        def ask(endpoint: Endpoint) -> str:
+            path = f"manifests/{self.reference.target}"
+            answer = endpoint.request("HEAD", path, {"Accept": ACCEPT})
+            found = answer.headers.get("docker-content-digest", "")
+            if answer.status == 200 and found.startswith("sha256:"):
+                return found
+            return self._manifest_of(endpoint, self.reference.target)[1]
+
+        return self._first(ask)
 
     def resolve(self, platform: str = "") -> Remote:
         """Find the image's manifest, through an index where there is one.
@@ -99,134 +115,113 @@ class Registry:
         return Remote(digest, parse_manifest(raw, inner, claimed, self.what))
 
     def stream(self, blob: Descriptor) -> Iterator[bytes]:
-        """The blob's bytes, continued where the connection broke; the caller verifies the digest."""
-        path = f"blobs/{blob.digest}"
-        deadline = time.monotonic() + _BLOB_GRACE + blob.size / _SLOWEST
-        position = attempt = 0
-        wait = 0.25
-        while True:
-            answer = self._get(
-                path,
-                accept="*/*",
-                stream=True,
-                extra={"Range": f"bytes={position}-"} if position else {},
-            )
+        """The blob's bytes; the caller verifies the digest. Where one server fails, the next goes on."""
+        position = 0
+        failures: list[HostctlError] = []
+        for endpoint in tuple(self._endpoints):
             try:
-                if answer.status not in (200, 206):
-                    raise self._failed(answer, blob.digest)
-                skip = _to_skip(answer, position)
-                if skip < 0:
-                    raise self._failed(answer, blob.digest)
-                while True:
-                    try:
-                        chunk = answer.raw.read(_CHUNK)
-                    except Exception as error:
-                        # What of the answer came before the break is part of the exception only.
-                        cause = str(error) or type(error).__name__
-                        break
-                    if not chunk:
-                        if position >= blob.size or answer.headers.get("content-length") is None:
-                            return
-                        cause = "the connection was closed"
-                        break
-                    if skip:
-                        chunk, skip = chunk[skip:], max(0, skip - len(chunk))
-                    if chunk:
-                        position += len(chunk)
-                        attempt, wait = 0, 0.25
-                        yield chunk
-                    if position > blob.size:
-                        return
-            finally:
-                close(answer)
-            attempt += 1
-            if attempt >= ATTEMPTS or time.monotonic() > deadline:
-                raise HostctlError(
-                    f"cannot pull {self.what}: {self._host} broke off {blob.digest} "
-                    f"at {position} of {blob.size} bytes: {cause}",
-                    hint="try again: finished layers are kept",
-                    ref="registry-unreachable",
+                for chunk in endpoint.stream(blob, position):
+                    position += len(chunk)
+                    yield chunk
+                return
+            except HostctlError as error:
+                failures.append(error)
+        raise _joined(failures)
+
+    def tags(self) -> list[str]:
+        """All tags of the repository at the registry itself, page by page; empty where it does not tell."""
+        found: list[str] = []
+        for answer in self.origin.pages("tags/list?n=1000"):
+            listed = _content(answer.body).get("tags")
+            if answer.status != 200 or not isinstance(listed, list) or len(found) > _TAGS:
+                break
+            found += map(str, listed)
+        return found
+
+    def referrers(self, digest: str, artifact_type: str = "") -> list[dict[str, Any]]:
+        """Descriptors of what refers to a manifest: signatures, attestations (OCI distribution 1.1).
+
+        Registries without that interface keep an index under the tag `sha256-HEX`.
+        """
+        from urllib.parse import urlencode
+
+        query = f"?{urlencode({'artifactType': artifact_type})}" if artifact_type else ""
+        found: list[dict[str, Any]] = []
+        for answer in self.origin.pages(f"referrers/{digest}{query}"):
+            if answer.status == 404:
+                answer = self.origin.request(
+                    "GET", f"manifests/{digest.replace(':', '-')}", {"Accept": ACCEPT}
                 )
-            time.sleep(wait)
-            wait *= 2
+                if answer.status == 404:
+                    break
+            if answer.status != 200:
+                raise self.origin.failed(answer, f"what refers to {digest}")
+            listed = _content(answer.body).get("manifests")
+            found += [item for item in listed or () if isinstance(item, dict)]
+        # The server may have left the filter out.
+        return [one for one in found if artifact_type in ("", one.get("artifactType"))]
 
     def _manifest(self, target: str) -> tuple[bytes, str, str]:
         """A manifest's bytes, verified digest and claimed type."""
-        answer = self._get(f"manifests/{target}", accept=_ACCEPT)
+        return self._first(lambda endpoint: self._manifest_of(endpoint, target))
+
+    def _manifest_of(self, endpoint: Endpoint, target: str) -> tuple[bytes, str, str]:
+        answer = endpoint.request("GET", f"manifests/{target}", {"Accept": ACCEPT})
         if answer.status == 404:
             raise HostctlError(
-                f"cannot pull {self.what}: {self._host} has no such image ({said(answer)})",
-                hint="check the name and the tag",
+                f"cannot pull {self.what}: {endpoint.host} has no such image ({said(answer)})",
+                hint=self._near(endpoint),
                 ref="image-not-found",
             )
         if answer.status != 200:
-            raise self._failed(answer, "the manifest")
+            raise endpoint.failed(answer, "the manifest")
         digest = "sha256:" + hashlib.sha256(answer.body).hexdigest()
         promised = target if ":" in target else answer.headers.get("docker-content-digest", digest)
         verify(promised, digest, f"the manifest of {self.what}")
         return answer.body, digest, answer.headers.get("content-type", "")
 
-    def _get(
-        self,
-        path: str,
-        *,
-        accept: str,
-        method: str = "GET",
-        stream: bool = False,
-        extra: Mapping[str, str] | None = None,
-    ) -> Answer:
-        """One request with authorization; a challenge is answered once."""
-        if not self._scheme:
-            self._scheme = self._probe()
-        for _ in range(2):
-            url = Url(self._scheme, self._host, f"/v2/{self.reference.path}/{path}")
-            sent = {"Accept": accept, **(extra or {}), **self._auth.headers()}
-            answer = self._transport.request(method, url, sent, stream=stream)
-            if answer.status != 401:
-                break
-            if not self._auth.answer(answer.headers.get("www-authenticate", ""), url, sent):
-                break
-        if answer.status in (401, 403):
-            raise unauthorized(
-                self.what,
-                f"{self._host} does not allow it ({said(answer)})",
-                bool(self._credentials),
-            )
-        return answer
+    def _near(self, endpoint: Endpoint) -> str:
+        """What to type instead of a tag that is not there."""
+        from difflib import get_close_matches
 
-    def _probe(self) -> str:
-        """Where http is allowed: whether the registry speaks it, or https after all.
+        if endpoint is self.origin and not self.reference.digest:
+            try:
+                near = get_close_matches(self.reference.tag, self.tags(), 3, 0.5)
+            except HostctlError:
+                near = []
+            if near:
+                return f"there is {', '.join(near)}"
+        return "check the name and the tag"
 
-        http goes first: an https server says that it is one, an http server given TLS just hangs up.
-        """
-        import socket
-
-        try:
-            answer = self._transport.request("GET", Url("http", self._host, "/v2/"), {}, attempts=1)
-            return "https" if answer.status == 400 and b"HTTPS" in answer.body else "http"
-        except HostctlError as error:
-            if isinstance(
-                error.__cause__, (socket.timeout, socket.gaierror, ConnectionRefusedError)
-            ):
-                raise
-        try:
-            self._transport.request("GET", Url("https", self._host, "/v2/"), {}, attempts=1)
-        except HostctlError:
-            # Neither: what is wrong with http is what the next request will say.
-            return "http"
-        return "https"
-
-    def _failed(self, answer: Answer, part: str) -> HostctlError:
-        return HostctlError(
-            f"cannot pull {self.what}: {self._host} answers {said(answer)} for {part}",
-            hint="try again later, or look at the registry's log",
-            ref="registry-answer",
-        )
+    def _first(self, ask: Callable[[Endpoint], T]) -> T:
+        """The answer of the first server that has one; the others come after it from now on."""
+        failures: list[HostctlError] = []
+        for endpoint in tuple(self._endpoints):
+            try:
+                answer = ask(endpoint)
+            except HostctlError as error:
+                failures.append(error)
+                continue
+            if failures:
+                self._endpoints.sort(key=lambda one: one is not endpoint)
+            return answer
+        raise _joined(failures)
 
 
-def _to_skip(answer: Answer, position: int) -> int:
-    """Bytes at the start of the answer that came before; -1 if it is another part than asked for."""
-    if answer.status == 200:
-        return position
-    start = answer.headers.get("content-range", "").partition("bytes ")[2].partition("-")[0]
-    return position - int(start) if start.isdigit() and int(start) <= position else -1
+def _joined(failures: list[HostctlError]) -> HostctlError:
+    """The registry's own error, with what its mirrors said."""
+    last = failures[-1]
+    if len(failures) == 1:
+        return last
+    others = "; ".join(error.message for error in failures[:-1])
+    joined = HostctlError(f"{last.message} (before it: {others})", hint=last.hint, ref=last.ref)
+    joined.__cause__ = last.__cause__
+    return joined
+
+
+def _content(body: bytes) -> Mapping[str, Any]:
+    try:
+        content = json.loads(body)
+    except (ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}

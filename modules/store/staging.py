@@ -1,7 +1,8 @@
 """Runs on the managed host: how content gets into the store: a temporary name, syncfs, rename.
 
-What is on its way in lies in a folder below `tmp/` that is locked with flock while its process lives. A
-folder that nobody holds was left by a crash and is removed by the next one who brings something in.
+What is on its way in lies in a folder below `tmp/` that is locked with flock while its process lives, and
+so is the list of what it needs of the store (`pinned`). What nobody holds was left by a crash and is removed
+by the next one who brings something in.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from ..contract.errors import HostctlError
 from .store import EMPTY_LAYER, Store
 
 _SHORT = 16
+_PINS = ".pins"
 
 
 class _Shared:
@@ -28,7 +30,6 @@ class _Shared:
         self.lock = threading.RLock()
         self.depth = 0
         self.fd = -1
-        self.pins: dict[str, int] = {}
         self.locks: dict[str, threading.Lock] = {}
         self.pid = 0
         self.syncs = 0
@@ -107,7 +108,10 @@ def _remove_if_dead(path: str) -> None:
         return
     finally:
         os.close(fd)
-    remove_tree(path)
+    if path.endswith(_PINS):
+        os.unlink(path)
+    else:
+        remove_tree(path)
 
 
 def remove_tree(path: str) -> None:
@@ -140,17 +144,32 @@ def scratch(store: Store) -> Iterator[str]:
 
 @contextmanager
 def pinned(store: Store, digests: list[str]) -> Iterator[None]:
-    """While this lasts, `collect` in this process leaves these blobs and layers alone."""
-    state = shared(store)
-    with state.lock:
-        for digest in digests:
-            state.pins[digest] = state.pins.get(digest, 0) + 1
+    """While this lasts, `collect` leaves these blobs and layers alone, in whatever process it runs."""
+    path = os.path.join(store.root, "tmp", secrets.token_hex(6) + _PINS)
+    with prepared(store):
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        fcntl.flock(fd, fcntl.LOCK_SH)
+        with open(fd, "w", encoding="ascii", closefd=False) as stream:
+            stream.write("\n".join(digests))
     try:
         yield
     finally:
-        with state.lock:
-            for digest in digests:
-                state.pins[digest] -= 1
+        os.unlink(path)
+        os.close(fd)
+
+
+def pins(store: Store) -> set[str]:
+    """Hex digests that what is under way needs. Call it under `prepared`, after `sweep`."""
+    found: set[str] = set()
+    folder = os.path.join(store.root, "tmp")
+    for name in os.listdir(folder):
+        if name.endswith(_PINS):
+            try:
+                with open(os.path.join(folder, name), encoding="ascii") as stream:
+                    found.update(line.rpartition(":")[2] for line in stream.read().split())
+            except FileNotFoundError:
+                pass  # its owner has just come to its end, and everything has its name
+    return found
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from typing import Any, Callable
@@ -29,6 +30,7 @@ CONTAINERD_NAME = "io.containerd.image.name"
 _IMAGE_ID = "io.hostctl.image.id"
 _PINNED = "io.hostctl.image.pinned"
 _SOURCE = "io.hostctl.image.source"
+_TAGGED = "io.hostctl.image.tagged"
 EMPTY_LAYER = "empty"
 
 
@@ -43,6 +45,7 @@ class Image:
         size: of the manifest, in bytes.
         pinned: digest that the registry gave for the tag: of the manifest or of the index above it.
         source: where it came from (`pull:REFERENCE`, `bootstrap:HASH`, `archive:HASH`).
+        tagged: when it got its name, in seconds since 1970; 0 where nobody wrote it down.
     """
 
     name: str
@@ -52,6 +55,7 @@ class Image:
     size: int
     pinned: str = ""
     source: str = ""
+    tagged: int = 0
 
 
 class Store:
@@ -142,12 +146,15 @@ class Store:
         return names or [EMPTY_LAYER]
 
     def tag(self, name: str, image: Image) -> None:
-        """Let `name` stand for the image. What it stood for keeps no name, and goes with `collect`."""
-        full = canonical_name(name)
+        """Let `name` stand for the image. What it stood for keeps no name, and goes with `collect`.
+
+        An empty name only lists the image, until it is given one.
+        """
+        full = canonical_name(name) if name else ""
 
         def change(images: list[Image]) -> list[Image]:
-            kept = [replace(i, name="") if i.name == full else i for i in images]
-            return [*kept, replace(image, name=full)]
+            kept = [replace(i, name="") if full and i.name == full else i for i in images]
+            return [*kept, replace(image, name=full, tagged=int(time.time()))]
 
         self._change(change)
 
@@ -217,6 +224,7 @@ def _image(descriptor: dict[str, Any]) -> Image:
         size=descriptor["size"],
         pinned=notes.get(_PINNED, ""),
         source=notes.get(_SOURCE, ""),
+        tagged=int(notes.get(_TAGGED, 0)),
     )
 
 
@@ -227,6 +235,7 @@ def _descriptor(image: Image) -> dict[str, Any]:
         _IMAGE_ID: image.image_id,
         _PINNED: image.pinned,
         _SOURCE: image.source,
+        _TAGGED: str(image.tagged or ""),
     }
     return {
         "mediaType": image.media_type,

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Callable, Union
 
 from ..contract.errors import HostctlError
+from ..contract.registries import RegistrySettings
 
 CONNECT_TIMEOUT = 10.0
 SILENCE_TIMEOUT = 30.0
@@ -21,8 +22,10 @@ PATIENCE = 60.0
 """Seconds after which no further attempt is made."""
 _REDIRECTS = 5
 _BODY_LIMIT = 8 << 20
-_RETRY_AFTER_LIMIT = 30.0
+RETRY_AFTER_LIMIT = 30.0
 USER_AGENT = "hostctl/1"
+Body = Union[bytes, Callable[[], Iterable[bytes]], None]
+"""What is sent; a function gives it anew for each attempt, and `Content-Length` is among the headers."""
 
 
 @dataclass(frozen=True)
@@ -56,10 +59,10 @@ def parse_url(text: str, base: Url | None = None) -> Url:
 
     parts = urlsplit(urljoin(f"{base.origin}{base.path}", text) if base else text)
     if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
-        raise ValueError(f"{text!r} is no http address")
+        raise ValueError(f"{text.partition('?')[0]!r} is no http address")
     path = parts.path or "/"
     if any(character <= " " for character in path + parts.query):
-        raise ValueError(f"{text!r} is no http address")
+        raise ValueError(f"{text.partition('?')[0]!r} is no http address")
     return Url(parts.scheme, parts.netloc, path + (f"?{parts.query}" if parts.query else ""))
 
 
@@ -83,15 +86,29 @@ class Transport:
         what: what messages call the purpose ("docker.io/library/nginx:1").
         verify: check certificates.
         plain: http is allowed at all.
+        registries: certificates by server; each is shown its own only, also behind a redirect.
+        home: the server whose CA is trusted wherever it sends us (its token server is often signed by it).
+        verb: what messages say cannot be done.
     """
 
-    def __init__(self, what: str, verify: bool = True, plain: bool = False) -> None:
+    def __init__(
+        self,
+        what: str,
+        verify: bool = True,
+        plain: bool = False,
+        registries: Mapping[str, RegistrySettings] | None = None,
+        home: str = "",
+        verb: str = "pull",
+    ) -> None:
+        self._home = home
         self.what = what
         self.verify = verify
         self.plain = plain
+        self.verb = verb
+        self._registries = registries or {}
         self._lock = threading.Lock()
         self._idle: dict[str, list[Any]] = {}
-        self._context: Any = None
+        self._contexts: dict[str, Any] = {}
 
     def request(
         self,
@@ -99,11 +116,13 @@ class Transport:
         url: Url,
         headers: Mapping[str, str],
         *,
-        body: bytes | None = None,
+        body: Body = None,
         stream: bool = False,
         attempts: int = ATTEMPTS,
     ) -> Answer:
         """One request, redirects followed, repeated while the server or the way to it is at fault.
+
+        With `attempts` 1 the answer is handed back whatever it is.
 
         Raises:
             HostctlError: `registry-unreachable`, `registry-rate-limit`, `registry-answer`.
@@ -123,16 +142,21 @@ class Transport:
                 wait *= 2
                 continue
             if (answer.status != 429 and answer.status < 500) or last:
-                if answer.status == 429:
-                    raise self._rate_limit(url, answer)
+                if answer.status == 429 and attempts > 1:
+                    raise self.rate_limit(url, answer)
                 return answer
             close(answer)
-            time.sleep(max(wait, _retry_after(answer)))
+            asked = retry_after(answer)
+            if asked > RETRY_AFTER_LIMIT:
+                if answer.status == 429:
+                    raise self.rate_limit(url, answer)
+                return answer
+            time.sleep(max(wait, asked))
             wait *= 2
         raise AssertionError("unreachable")
 
     def _follow(
-        self, method: str, url: Url, headers: dict[str, str], body: bytes | None, stream: bool
+        self, method: str, url: Url, headers: dict[str, str], body: Body, stream: bool
     ) -> Answer:
         for _ in range(_REDIRECTS):
             answer = self._once(method, url, headers, body, stream)
@@ -152,7 +176,7 @@ class Transport:
         raise self._refused(url, "redirects too often")
 
     def _once(
-        self, method: str, url: Url, headers: dict[str, str], body: bytes | None, stream: bool
+        self, method: str, url: Url, headers: dict[str, str], body: Body, stream: bool
     ) -> Answer:
         import socket
 
@@ -160,16 +184,14 @@ class Transport:
         everything = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity", **headers}
         try:
             try:
-                connection.request(method, url.path, body=body, headers=everything)
-                response = connection.getresponse()
+                response = _exchange(connection, method, url.path, body, everything)
             except (ConnectionError, OSError) as error:
                 if not used or isinstance(error, socket.timeout):
                     raise
                 # An idle connection that the server has closed meanwhile.
                 connection.close()
                 connection = self._connect(url)
-                connection.request(method, url.path, body=body, headers=everything)
-                response = connection.getresponse()
+                response = _exchange(connection, method, url.path, body, everything)
             found = {key.lower(): value for key, value in response.getheaders()}
             answer = Answer(response.status, found, url)
             if stream and response.status in (200, 206):
@@ -204,14 +226,18 @@ class Transport:
         import http.client
         import socket
 
+        from .tls import context
+
         if url.scheme == "http":
             connection = http.client.HTTPConnection(url.host, timeout=CONNECT_TIMEOUT)
         else:
             with self._lock:
-                if self._context is None:
-                    self._context = _tls(self.verify)
+                if url.host not in self._contexts:
+                    self._contexts[url.host] = context(
+                        url.host, self._registries, self.verify, home=self._home
+                    )
             connection = http.client.HTTPSConnection(
-                url.host, timeout=CONNECT_TIMEOUT, context=self._context
+                url.host, timeout=CONNECT_TIMEOUT, context=self._contexts[url.host]
             )
         try:
             connection.connect()
@@ -238,7 +264,13 @@ class Transport:
         hint = "check the name, the network and whether the registry runs"
         if isinstance(error, ssl.SSLCertVerificationError):
             cause = f"its certificate is not trusted ({error.verify_message})"
-            hint = "install the CA on the host, or set `insecure: true` on the image"
+            hint = (
+                f"give its CA in hostctl_registries or /etc/docker/certs.d/{url.host}/ca.crt, "
+                "or set `insecure: true` on the image"
+            )
+        elif isinstance(error, ssl.SSLError) and "CERTIFICATE" in (error.reason or ""):
+            cause = f"it does not accept this host's certificate ({error.reason})"
+            hint = "give cert and key for it in hostctl_registries"
         elif isinstance(error, ssl.SSLError):
             cause = f"it does not speak TLS ({error.reason or error})"
             hint = "if it is a plain http registry, set `insecure: true` on the image"
@@ -250,16 +282,23 @@ class Transport:
             ref="registry-unreachable",
         )
 
-    def _rate_limit(self, url: Url, answer: Answer) -> HostctlError:
+    def rate_limit(self, url: Url, answer: Answer) -> HostctlError:
+        """The error for a server that wants fewer requests."""
+        limit = answer.headers.get("ratelimit-limit", "").partition(";")[0]
+        allowed = f"; it allows {limit} in its time" if limit.isdigit() else ""
+        asked = retry_after(answer)
+        wait = f"wait {asked:.0f} s" if asked else "wait"
         return HostctlError(
-            f"cannot pull {self.what}: {url.host} refuses more requests for now "
-            f"(429{_said(answer)})",
-            hint="wait, log in (limits are per account), or use a mirror",
+            f"cannot {self.verb} {self.what}: {url.host} refuses more requests for now "
+            f"(429{_said(answer)}{allowed})",
+            hint=f"{wait}, log in (limits are per account): hostctl login, or name a mirror in hostctl_registries",
             ref="registry-rate-limit",
         )
 
     def _refused(self, url: Url, cause: str) -> HostctlError:
-        return HostctlError(f"cannot pull {self.what}: {url.host} {cause}", ref="registry-answer")
+        return HostctlError(
+            f"cannot {self.verb} {self.what}: {url.host} {cause}", ref="registry-answer"
+        )
 
 
 def close(answer: Answer) -> None:
@@ -298,16 +337,37 @@ def _transient(error: Exception) -> bool:
     return isinstance(error, (OSError, http.client.HTTPException))
 
 
-def _retry_after(answer: Answer) -> float:
-    text = answer.headers.get("retry-after", "")
-    return min(float(text), _RETRY_AFTER_LIMIT) if text.isdigit() else 0.0
+def retry_after(answer: Answer) -> float:
+    """Seconds that the server asks to wait: a number or a date (RFC 9110, 10.2.3); 0 if nothing."""
+    text = answer.headers.get("retry-after", "").strip()
+    if text.isdigit():
+        return float(text[:9])
+    if not text:
+        return 0.0
+    from datetime import datetime, timezone
+    from email.utils import parsedate_to_datetime
+
+    try:
+        until = parsedate_to_datetime(text)
+        return max(0.0, (until - datetime.now(timezone.utc)).total_seconds())
+    except (TypeError, ValueError, IndexError):
+        return 0.0
 
 
-def _tls(verify: bool) -> Any:
-    import ssl
-
-    context = ssl.create_default_context()
-    if not verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
+def _exchange(
+    connection: Any, method: str, path: str, body: Body, headers: Mapping[str, str]
+) -> Any:
+    """Send a request and take its response, also one that comes while the body is still being sent."""
+    try:
+        connection.request(
+            method, path, body=body() if callable(body) else body, headers=dict(headers)
+        )
+    except (BrokenPipeError, ConnectionResetError):
+        if not callable(body):
+            raise
+        try:
+            return connection.getresponse()
+        except Exception:
+            pass
+        raise
+    return connection.getresponse()

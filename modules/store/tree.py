@@ -65,9 +65,12 @@ class Tree:
     Args:
         root: the folder; the caller sees to it that nobody else writes there.
         trash: an empty folder beside it, for folders that an entry replaces.
+        most: folders that may be made only because something lies in them, and a sixteenth of the steps
+            that all ways together may take: a few bytes of an archive can name a long way.
     """
 
-    def __init__(self, root: str, trash: str) -> None:
+    def __init__(self, root: str, trash: str, most: int) -> None:
+        self._folders_left, self._steps_left = most, 16 * most
         self.root_fd = os.open(root, _FOLDER)
         self._trash = trash
         self._trashed = 0
@@ -141,11 +144,12 @@ class Tree:
         try:
             while todo:
                 part, from_link = todo.pop()
+                self._step(name)
                 if part == b"..":
                     if not done:
                         raise Unsafe(name, f"the link {os.fsdecode(link)!r} leaves the layer")
                     done.pop()
-                    fd = self._again(fd, done)
+                    fd = self._again(fd, done, name)
                     continue
                 try:
                     below = os.open(part, _FOLDER, dir_fd=fd)
@@ -156,6 +160,9 @@ class Tree:
                         raise Unsafe(
                             name, f"the link {os.fsdecode(link)!r} leads to nothing in the layer"
                         ) from None
+                    self._folders_left -= 1
+                    if self._folders_left < 0:
+                        raise Unsafe(name, "it makes too many folders") from None
                     below = _make(fd, part)
                 except OSError as error:
                     if error.errno not in (errno.ENOTDIR, errno.ELOOP):
@@ -168,7 +175,7 @@ class Tree:
                         link = part + b" -> " + target
                         if target.startswith(b"/"):
                             done.clear()
-                            fd = self._again(fd, done)
+                            fd = self._again(fd, done, name)
                         steps = [step for step in target.split(b"/") if step not in (b"", b".")]
                         todo += [(step, True) for step in reversed(steps)]
                         continue
@@ -185,10 +192,16 @@ class Tree:
             raise
         return fd
 
-    def _again(self, fd: int, done: list[bytes]) -> int:
+    def _step(self, name: bytes) -> None:
+        self._steps_left -= 1
+        if self._steps_left < 0:
+            raise Unsafe(name, "its ways are too long to follow")
+
+    def _again(self, fd: int, done: list[bytes], name: bytes) -> int:
         """Walk anew from the root through folders that are known to be no links."""
         new = os.dup(self.root_fd)
         for part in done:
+            self._step(name)
             below = os.open(part, _FOLDER, dir_fd=new)
             os.close(new)
             new = below

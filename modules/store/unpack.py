@@ -21,6 +21,7 @@ from .tree import OPAQUE, Parts, Tree, Unsafe, is_whiteout, lstat, split
 _WHITEOUT = b".wh."
 _CHECK_EVERY = 32 << 20
 _MAX_ID = 2**32 - 2
+_FOLDER_NAMES = 256 << 20
 
 
 @dataclass(frozen=True)
@@ -57,9 +58,9 @@ def unpack(chunks: Iterable[bytes], workdir: str, limits: Limits | None = None) 
     os.chmod(root, 0o755)
     os.mkdir(trash, 0o700)
     digest = hashlib.sha256()
-    tree = Tree(root, trash)
+    bounds = limits or Limits()
+    tree = Tree(root, trash, bounds.entries)
     try:
-        bounds = limits or Limits()
         reader = TarReader(_counted(chunks, digest.update, bounds.bytes + (1 << 30)))
         worker = _Unpacker(tree, reader, workdir, bounds)
         worker.run()
@@ -89,7 +90,8 @@ class _Unpacker:
         self._workdir = workdir
         self._limits = limits
         self._unchecked = 0
-        self._times: dict[Parts, int] = {}
+        self._times: dict[bytes, int] = {}
+        self._names_left = _FOLDER_NAMES
 
     def run(self) -> None:
         for entry in self._reader:
@@ -100,8 +102,8 @@ class _Unpacker:
                 self._one(entry)
             except OSError as error:
                 raise _explain(error, entry.name) from error
-        for parts, mtime in reversed(list(self._times.items())):
-            self._late_time(parts, mtime)
+        for name in reversed(self._times):
+            self._late_time(split(name), self._times[name])
 
     def _one(self, entry: Entry) -> None:
         parts = split(entry.name)
@@ -111,13 +113,13 @@ class _Unpacker:
             if entry.kind != b"5":
                 raise Unsafe(entry.name, "it would replace the layer's root")
             self._finish(self._tree.root_fd, entry)
-            self._times[parts] = entry.mtime_ns
+            self._times[b""] = entry.mtime_ns
         elif parts[-1].startswith(_WHITEOUT):
             self._hide(parts, entry)
         elif entry.kind == b"5":
             fd = self._tree.make_folder(parts, entry.name)
             self._finish(fd, entry)
-            self._times[parts] = entry.mtime_ns
+            self._remember_time(parts, entry.mtime_ns)
         elif entry.kind == b"0":
             self._file(parts, entry)
         elif entry.kind == b"1":
@@ -240,6 +242,14 @@ class _Unpacker:
         os.fchmod(fd, entry.mode)
         if entry.xattrs:
             _xattrs(fd, entry)
+
+    def _remember_time(self, parts: Parts, mtime: int) -> None:
+        """For `_late_time`; the names of all folders are kept in memory, and so must have an end."""
+        name = b"/".join(parts)
+        self._names_left -= len(name)
+        if self._names_left < 0:
+            raise _limit("too many folders with long names")
+        self._times[name] = mtime
 
     def _late_time(self, parts: Parts, mtime: int) -> None:
         """A folder's time, once nothing more is made in it. It may have been replaced meanwhile."""

@@ -130,7 +130,7 @@ def test_the_waiting_parent_of_a_plan_takes_its_child_along(world: World, folder
     with world.start("plan") as agent:
         agent.read_until("hello")
         children = Path(f"/proc/{agent.process.pid}/task/{agent.process.pid}/children")
-        end = time.monotonic() + 5
+        end = time.monotonic() + 60
         while not children.read_text().split() and time.monotonic() < end:
             time.sleep(0.01)
         child = int(children.read_text().split()[0])
@@ -154,13 +154,13 @@ def _run_until_killed(agent: Agent, doc: dict[str, Any]) -> None:
             raise
 
 
-@pytest.mark.parametrize(("stubborn", "within"), [(False, 4.0), (True, 9.0)])
+@pytest.mark.parametrize("stubborn", [False, True])
 def test_a_command_ends_with_its_children_when_the_controller_leaves(
-    world: World, tmp_path: Path, stubborn: bool, within: float
+    world: World, tmp_path: Path, stubborn: bool
 ) -> None:
     """The child would hold the output open; what ignores TERM is killed."""
     trap = "trap '' TERM; " if stubborn else ""
-    script = f"{trap}sleep 33 & echo $$ $! > {tmp_path}/pids; while :; do wait; sleep 0.1; done"
+    script = f"{trap}sleep 3333 & echo $$ $! > {tmp_path}/pids; while :; do wait; sleep 0.1; done"
     task = {"id": "command.a", "kind": "command", "section": "tasks"}
     after = note(tmp_path / "after", section="tasks")
     with world.start("apply") as agent:
@@ -168,11 +168,8 @@ def test_a_command_ends_with_its_children_when_the_controller_leaves(
         agent.send({"type": "document", "document": document(resource, after)})
         while not (tmp_path / "pids").exists() or not (tmp_path / "pids").read_text():
             time.sleep(0.02)
-        left = time.monotonic()
         agent.process.stdin.close()
-        agent.process.wait(20)
-        took = time.monotonic() - left
-    assert took < within
+        agent.process.wait(120)
     for pid in (tmp_path / "pids").read_text().split():
         assert not _alive(int(pid))
     assert not (tmp_path / "after").exists()
@@ -182,10 +179,8 @@ def test_a_deadline_ends_the_children_too(tmp_path: Path) -> None:
     from hostctl_host.agent.run import run
     from hostctl_host.contract.errors import HostctlError
 
-    start = time.monotonic()
     with pytest.raises(HostctlError, match="not done after"):
-        run(["sh", "-c", f"sleep 32 & echo $! > {tmp_path}/pid; wait"], timeout=0.3)
-    assert time.monotonic() - start < 5
+        run(["sh", "-c", f"sleep 3232 & echo $! > {tmp_path}/pid; wait"], timeout=0.3)
     assert not _alive(int((tmp_path / "pid").read_text()))
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hostctl_host.agent.calls import VERBS
 from hostctl_host.contract.report import HostStatus
 
 from .test_run import note
@@ -38,7 +39,7 @@ def test_a_frame_that_does_not_belong_here(world: World) -> None:
     assert error_of(world, "apply", {"type": "stdin"})["ref"] == "protocol"
     assert error_of(world, "serve", {"type": "document"})["ref"] == "verb-unknown"
     error = error_of(world, "serve", {"type": "call", "verb": "dance", "args": {}})
-    assert error["message"] == "cannot answer dance: this agent knows ps, logs, exec"
+    assert error["message"] == f"cannot answer dance: this agent knows {', '.join(VERBS)}"
 
 
 def test_bytes_that_are_no_frame_end_the_agent(world: World) -> None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+from hostctl_host.agent import lock
 from hostctl_host.contract.report import HostStatus
 
 from .test_run import note
@@ -25,6 +28,52 @@ def test_the_second_run_says_who_holds_the_lock(world: World) -> None:
             assert holder["action"] == "apply"
             assert holder["host"] == os.uname().nodename
             assert abs(holder["since"] - time.time()) < 60
+
+
+class Gone:
+    """A channel: what was sent, and who wants to know of its end."""
+
+    def __init__(self) -> None:
+        self.sent: list[dict[str, Any]] = []
+        self.notify: list[Callable[[], None]] = []
+
+    def send(self, kind: str, **fields: Any) -> None:
+        self.sent.append({"type": kind, **fields})
+
+    def on_gone(self, handler: Callable[[], None]) -> None:
+        self.notify.append(handler)
+
+
+def test_a_holder_whose_controller_is_gone_says_that_it_ends(tmp_path: Path) -> None:
+    """It goes on until what it is doing is done; who is refused meanwhile need not wait for long."""
+    run, channels = str(tmp_path / "run"), [Gone() for _ in range(3)]
+
+    def acquire(channel: Gone) -> lock.Lock | None:
+        return lock.acquire(
+            run,
+            exclusive=True,
+            who="ann@desk",
+            action="apply",
+            wait=0,
+            channel=channel,  # type: ignore[arg-type]
+        )
+
+    first = acquire(channels[0])
+    assert first is not None
+    channels[0].notify[0]()
+    assert acquire(channels[1]) is None
+    holder = channels[1].sent[-1]["holder"]
+    assert (holder["who"], holder["pid"]) == ("ann@desk", os.getpid())
+    assert holder["action"] == (
+        "apply; its controller has gone, and it ends after what it is doing"
+    )
+    first.release()
+    last = acquire(channels[2])
+    assert last is not None
+    before = (tmp_path / "run" / "lock").read_text()
+    channels[0].notify[0]()  # too late: the lock is another's
+    assert (tmp_path / "run" / "lock").read_text() == before
+    last.release()
 
 
 def test_the_second_run_waits_for_the_first(world: World, tmp_path: Path) -> None:

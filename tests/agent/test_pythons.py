@@ -43,3 +43,28 @@ def test_plan_apply_destroy(world: World, tmp_path: Path, python: str) -> None:
     assert world.apply(*resources, handlers=handlers).count(Status.OK) == 3
     assert world.destroy().status is HostStatus.OK
     assert not (tmp_path / "b").exists()
+
+
+TWICE = """
+import os, sys
+sys.path.insert(0, sys.argv[1])
+from hostctl_host.runtime import syscalls
+fork = syscalls.frugal("clone", 17)
+for _ in range(2):
+    if (pid := fork()) == 0:
+        import json
+        if (grandchild := os.fork()) == 0:
+            os._exit(0)
+        os._exit(os.waitpid(grandchild, 0)[1] + 3)
+    import csv
+    print(os.waitpid(pid, 0)[1] >> 8)
+"""
+
+
+@pytest.mark.parametrize("python", _pythons())
+def test_a_frugal_child_is_a_whole_python(python: str) -> None:
+    """It imports and forks as its parent still does: since 3.13 the child returns locks of its parent's."""
+    editable = Path(__file__).parents[2] / "build" / "editable"
+    argv = [python, "-I", "-S", "-c", TWICE, str(editable)]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stdout, done.stderr) == ("3\n3\n", "")

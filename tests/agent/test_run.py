@@ -125,6 +125,24 @@ def test_a_failure_in_the_graph_skips_only_its_dependents(world: World, tmp_path
     assert reasons["note.c"] == reasons["note.e"] == "because note.a failed"
 
 
+def test_what_is_only_preferred_may_fail(world: World, tmp_path: Path, acts: Any) -> None:
+    report = world.apply(
+        note(tmp_path / "c", needs=["note.b", "note.good"], optional=["note.b"]),
+        note(tmp_path / "b", needs=["note.a"]),
+        note(tmp_path / "a", spec={"trouble": "apply"}),
+        note(tmp_path / "good"),
+    )
+    assert report.status is HostStatus.FAILED
+    assert statuses(report) == {
+        "note.c": "changed",
+        "note.b": "skipped",
+        "note.a": "failed",
+        "note.good": "changed",
+    }
+    assert [act.split()[0].rpartition("/")[2] for act in acts()][-1] == "c"  # but after it
+    assert report.warnings == ("note.c: goes on without note.b, which failed (it is not required)",)
+
+
 @pytest.mark.parametrize("mode", ["plan", "apply"])
 def test_what_cannot_be_observed_is_a_failure_and_stays_untouched(
     world: World, tmp_path: Path, mode: str, acts: Any

@@ -38,7 +38,9 @@ class World:
         (self.agent / "hostctl_host" / f"{name}.py").write_text(source)
 
     def start(self, mode: str, *options: str, env: dict[str, str] | None = None) -> Agent:
-        return Agent(self, mode, options, env or {})
+        argv = [self.python, "-I", "-S", "-c", START, str(self.agent), mode]
+        argv += ["--data-dir", str(self.data), "--run-dir", str(self.run), *options]
+        return Agent(argv, env or {})
 
     def execute(
         self, mode: str, document: dict[str, Any], blobs: tuple[bytes, ...] = (), **extra: Any
@@ -71,11 +73,7 @@ def document(*resources: dict[str, Any], project: str = "shop", **fields: Any) -
 class Agent:
     """One running agent. Every frame that came is in `seen`."""
 
-    def __init__(
-        self, world: World, mode: str, options: tuple[str, ...], env: dict[str, str]
-    ) -> None:
-        argv = [world.python, "-I", "-S", "-c", START, str(world.agent), mode]
-        argv += ["--data-dir", str(world.data), "--run-dir", str(world.run), *options]
+    def __init__(self, argv: list[str], env: dict[str, str]) -> None:
         self.process = subprocess.Popen(
             argv,
             stdin=subprocess.PIPE,

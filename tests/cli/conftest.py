@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
 
-from hostctl.__main__ import main
+from hostctl.__main__ import run
 
 
 @dataclass(frozen=True)
@@ -25,10 +24,9 @@ def hostctl(monkeypatch, tmp_path, capsys) -> Callable[..., Ended]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("HOSTCTL_INVENTORY", raising=False)
 
-    def run(*args: str) -> Ended:
-        monkeypatch.setattr(sys, "argv", ["hostctl", *args])
-        code = main()
+    def call(*args: str) -> Ended:
+        code = run([*args])
         captured = capsys.readouterr()
         return Ended(code, captured.out, captured.err)
 
-    return run
+    return call

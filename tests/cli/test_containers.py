@@ -146,7 +146,7 @@ def test_exec_runs_where_the_container_is(hostctl, fleet):
 def test_exec_fails_where_no_host_has_the_container(hostctl, fleet):
     fleet["web1"].error = fleet["web2"].error = NO_CONTAINER
     ended = hostctl("exec", "shop-db-1", "true")
-    assert ended.code == 2
+    assert ended.code == 125
     assert "cannot find the container shop-db-1" in ended.err
 
 

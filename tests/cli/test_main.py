@@ -17,7 +17,7 @@ from hostctl.cli import VERBS
 def loaded_by(*args: str) -> set[str]:
     """Modules that a run of hostctl has loaded."""
     code = (
-        "import sys; from hostctl.__main__ import main; sys.argv[1:] = sys.argv[1:]; main();"
+        "import sys; from hostctl.__main__ import run; run(sys.argv[1:]);"
         "sys.stderr.write(' '.join(sys.modules))"
     )
     done = subprocess.run(
@@ -57,6 +57,23 @@ def test_every_verb_explains_itself(hostctl):
     [
         (["plan"], "Missing argument 'PLAYBOOK'"),
         (["frobnicate"], "No such command 'frobnicate'"),
+        (["up"], "No such command 'up'. Instead: hostctl apply PLAYBOOK; "),
+        (["up", "-d"], "No such command 'up'. Instead: hostctl apply PLAYBOOK; "),
+        (["down", "-v"], "Instead: hostctl destroy PLAYBOOK; with --volumes"),
+        (
+            ["run", "--rm", "redis"],
+            "declare it under `containers:` of a playbook, then hostctl apply",
+        ),
+        (
+            ["apply", "--check", "site.yml"],
+            "No such option '--check'. Instead: hostctl plan PLAYBOOK",
+        ),
+        (["apply", "-C", "site.yml"], "No such option '-C'. Instead: hostctl plan PLAYBOOK"),
+        (["apply", "--become", "site.yml"], "Instead: write `become: true` into the play"),
+        (["ps", "-q"], "No such option '-q'. Instead: --json has everything"),
+        (["-i", "hosts.yml", "plan", "site.yml"], "options follow the verb: hostctl plan -i ..."),
+        (["exec", "--detach", "a", "ls"], "Instead: leave it out"),
+        (["aply", "site.yml"], "Did you mean 'apply'?"),
         (["plan", "site.yml", "--frob"], "No such option"),
     ],
 )
@@ -103,7 +120,7 @@ def test_an_interrupt_exits_130(hostctl, monkeypatch):
 def test_a_reader_that_goes_away_is_no_error(tmp_path):
     reader, writer = os.pipe()
     os.close(reader)
-    code = "import sys; from hostctl.__main__ import main; sys.exit(main())"
+    code = "from hostctl.__main__ import main; main()"
     done = subprocess.run(
         [sys.executable, "-c", code, "inventory", "--list"],
         stdout=writer,
@@ -118,10 +135,19 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path):
 def test_shell_completion(tmp_path):
     env = {**os.environ, "_HOSTCTL_COMPLETE": "bash_complete", "COMP_WORDS": "hostctl ap"}
     done = subprocess.run(
-        [sys.executable, "-c", "from hostctl.__main__ import main; raise SystemExit(main())"],
+        [sys.executable, "-c", "from hostctl.__main__ import main; main()"],
         env={**env, "COMP_CWORD": "1"},
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.stdout == "plain,apply\n"
+
+
+@pytest.mark.parametrize("args", [["--version"], ["ps", "--help"]])
+def test_a_full_disk_is_said(args: list[str]) -> None:
+    argv = [sys.executable, "-m", "hostctl", *args]
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(argv, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == "Error: cannot write any more: the disk is full\n"

@@ -11,6 +11,8 @@ import pytest
 from hostctl_host.contract.change import Action, Change
 from hostctl_host.contract.report import Failure, HostReport, HostStatus, Outcome, Status
 
+from hostctl.fleet.ahead import Ahead
+
 INVENTORY = """
 all:
   hosts: {web1: {}, web2: {ansible_user: ops}, web3: {hostctl_data_dir: /srv/h}}
@@ -51,7 +53,7 @@ class FakeFleet:
     forks: int = 0
     lock_wait: float | None = None
 
-    def run_hosts(self, programs, mode, options, on_event, forks):
+    def run_hosts(self, programs, mode, options, on_event, forks, _ahead):
         programs = list(programs)
         frames = {}
         for target, program in programs:
@@ -73,6 +75,7 @@ def fleet(monkeypatch, tmp_path) -> FakeFleet:
     (tmp_path / "inventory.yml").write_text(INVENTORY)
     (tmp_path / "site.yml").write_text(PLAYBOOK)
     monkeypatch.setattr("hostctl.converge.run_hosts", lambda *given: fake.run_hosts(*given))
+    monkeypatch.setattr(Ahead, "open", lambda *_: None)
     return fake
 
 

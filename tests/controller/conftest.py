@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from hostctl.desired import HostProgram, Program, compile_playbook
+from hostctl.desired import Program, compile_playbook
+from hostctl.desired.program import HostProgram
 from hostctl.inventory import Inventory, load_inventory
 from hostctl.inventory.files import forget
 from hostctl.playbook.errors import PlaybookErrors
@@ -26,6 +27,9 @@ all:
       hosts:
         db1:
 """
+
+
+First = Callable[..., list[dict[str, Any]]]
 
 
 class Folder:
@@ -68,6 +72,10 @@ class Folder:
         with pytest.raises(PlaybookErrors) as caught:
             self.compile(playbook, **options)
         return [f"{one}" + (f" | {one.hint}" if one.hint else "") for one in caught.value.errors]
+
+
+def ids(resources: list[dict[str, Any]]) -> list[str]:
+    return [resource["id"] for resource in resources]
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from hostctl_host.container import Spec
-from hostctl_host.contract import compose
+from hostctl_host.contract.compose.ports import parse_ports
 from hostctl_host.contract.fields import FieldError
 from hostctl_host.contract.spec import decode, encode
 from hypothesis import given
@@ -50,7 +50,7 @@ def test_ports(text: Any, expected: list[dict[str, Any]]) -> None:
 )
 def test_no_ports(text: str) -> None:
     with pytest.raises(FieldError):
-        compose.parse_ports([text])
+        parse_ports([text])
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,12 @@ HEAD = "- hosts: web\n  tasks:\n"
             " | begin the play with `- hosts:`",
             id="no-list",
         ),
+        pytest.param(
+            "services: {web: {image: x}}\n",
+            "site.yml:1:1: cannot use the playbook: it is one map, not a list of plays"
+            " | a Compose file's services go into a play: `- hosts: all`, then `containers:`",
+            id="compose-file",
+        ),
         pytest.param("", "site.yml: cannot use the playbook: it is empty", id="empty"),
         pytest.param(
             "- hosts: web\n  taks: []\n",
@@ -59,8 +65,14 @@ HEAD = "- hosts: web\n  tasks:\n"
             id="play-key",
         ),
         pytest.param(
+            "- hosts: web\n  copy: {dest: /a}\n",
+            "site.yml:2:3 (copy): cannot use the key 'copy' in a play | a task goes into `tasks:` of a play",
+            id="task-as-play",
+        ),
+        pytest.param(
             "- hosts: web\n  roles: [a]\n",
-            "site.yml:2:3 (roles): not supported yet: roles",
+            "site.yml:2:3 (roles): not supported yet: roles | "
+            "write the role's tasks, handlers and vars into the play",
             id="roles",
         ),
         pytest.param(
@@ -76,8 +88,21 @@ HEAD = "- hosts: web\n  tasks:\n"
         ),
         pytest.param(
             HEAD + "  - block: []\n",
-            "site.yml:3:5 (tasks[0].block): not supported yet: block",
+            "site.yml:3:5 (tasks[0].block): not supported yet: block | "
+            "write its tasks one after another, each with the block's `when`, `become` and `vars`",
             id="block",
+        ),
+        pytest.param(
+            HEAD + "  - command: ls\n    delegate_to: db\n",
+            "site.yml:4:5 (tasks[0].delegate_to): not supported yet: delegate_to | "
+            "make a play of its own with that host in `hosts:`",
+            id="delegate_to",
+        ),
+        pytest.param(
+            HEAD + "  - ansible.builtin.include_tasks: more.yml\n",
+            "site.yml:3:5 (tasks[0].ansible.builtin.include_tasks): not supported yet: "
+            "ansible.builtin.include_tasks | write its tasks into this playbook",
+            id="include_tasks",
         ),
         pytest.param(
             HEAD + "  - file: {path: /a}\n    copy: {dest: /a}\n",
@@ -182,8 +207,8 @@ def test_a_playbook_error(folder: Folder, playbook: str, expected: str) -> None:
             id="unknown",
         ),
         pytest.param(
-            "{image: a, healthcheck: {}}",
-            "site.yml:3:26 (containers.web.healthcheck): not supported yet: healthcheck",
+            "{image: a, develop: {}}",
+            "site.yml:3:26 (containers.web.develop): not supported yet: develop",
             id="compose-key",
         ),
         pytest.param(
@@ -224,8 +249,9 @@ def test_a_playbook_error(folder: Folder, playbook: str, expected: str) -> None:
             "site.yml:3:38 (containers.web.depends_on): cannot order the containers: web -> web is a circle",
         ),
         pytest.param(
-            "{image: a, depends_on: {web: {condition: service_healthy}}}",
-            "site.yml:3:56 (containers.web.depends_on.web.condition): not supported yet: service_healthy",
+            "{image: a, depends_on: {web: {condition: healthy}}}",
+            "site.yml:3:56 (containers.web.depends_on.web.condition): cannot use depends_on.web.condition:"
+            " 'healthy' is no condition; service_started, service_healthy, service_completed_successfully",
         ),
         pytest.param(
             "{image: a, environment: {A: '${HOME}'}}",

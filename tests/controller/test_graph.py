@@ -62,6 +62,7 @@ def test_a_service_becomes_a_container_with_full_names_and_needs(folder: Folder)
 """,
     )
     assert list(found) == [
+        "boot.hostctl",
         "image.docker.io/library/postgres:16",
         "image.docker.io/library/nginx:latest",
         "network.shop_front",
@@ -73,6 +74,7 @@ def test_a_service_becomes_a_container_with_full_names_and_needs(folder: Folder)
     ]
     web = found["container.shop-web-1"]
     assert web["needs"] == [
+        "boot.hostctl",
         "image.docker.io/library/nginx:latest",
         "network.shop_front",
         "network.shared",
@@ -273,6 +275,7 @@ def test_a_container_task_gets_its_image_and_the_plays_names(folder: Folder) -> 
     found = program.first()["document"]["resources"]
     nginx = "docker.io/library/nginx:latest"
     assert [r["id"] for r in found] == [
+        "boot.hostctl",
         f"image.{nginx}",
         "container.web-a",
         "container.web-b",
@@ -291,7 +294,11 @@ def test_a_container_task_gets_its_image_and_the_plays_names(folder: Folder) -> 
     assert spec["networks"][0]["aliases"] == ["web-a"]
     assert [one["source"] for one in spec["volumes"]] == ["real", "other"]
     assert by_id["container.lone"]["spec"]["image"] == "own"
-    assert by_id["container.shop-app-1"]["needs"] == [f"image.{nginx}", "network.shop_default"]
+    assert by_id["container.shop-app-1"]["needs"] == [
+        "boot.hostctl",
+        f"image.{nginx}",
+        "network.shop_default",
+    ]
     implied = by_id[f"image.{nginx}"]
     assert implied["section"] == "tasks" and "register" not in implied
     for name in ("a", "b"):

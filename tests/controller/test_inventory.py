@@ -223,6 +223,7 @@ def test_listing_is_what_ansible_inventory_prints(folder: Folder, ansible_invent
     ours = folder.inventory(NESTED).as_json()
     done = subprocess.run(
         [ansible_inventory, "-i", "inventory.yml", "--list"],
+        stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         check=True,

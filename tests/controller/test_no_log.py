@@ -32,7 +32,7 @@ def test_a_play_hides_all_that_it_makes(folder: Folder, resources: First) -> Non
     document = program.first()["document"]
     shown = {r["id"]: r.get("no_log", False) for r in document["resources"]}
     assert shown.pop("file./open") is False
-    assert len(shown) == 6 and all(shown.values())
+    assert len(shown) == 7 and all(shown.values())
     assert [h.get("no_log") for h in document["handlers"]] == [True]
     named = [(r["id"], r.get("name", "")) for r in document["resources"]]
     assert "s3cret" not in str(named)

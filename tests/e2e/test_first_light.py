@@ -6,7 +6,7 @@ The tests of this file are the steps of one story: each takes up where the one b
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,14 @@ from tests.lab import Lab
 
 pytestmark = [pytest.mark.root, pytest.mark.lab]
 
+HOSTS = {"web1": {}, "web2": {"user": "ops"}}
+
 PLAYBOOK = str(Path(__file__).with_name("first_light.yml"))
-HOSTS = ("web1", "web2")
 CREATED = {
     "package.tree",
     "directory./srv/light",
     "template./srv/light/index.html",
+    "boot.hostctl",
     "image.nginx",
     "image.redis",
     "network.light_back",
@@ -31,17 +33,6 @@ CREATED = {
     "container.light-redis-1",
     "container.light-web-1",
 }
-
-
-@pytest.fixture(scope="module")
-def own() -> Iterator[Lab]:
-    with Lab({"web1": {}, "web2": {"user": "ops"}}) as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def hostctl(own: Lab) -> Hostctl:
-    return Hostctl(own)
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +66,7 @@ def test_apply_does_exactly_the_plan(hostctl: Hostctl) -> None:
 
 
 def test_the_page_is_served_to_other_hosts(own: Lab) -> None:
-    for here, there in (HOSTS, HOSTS[::-1]):
+    for here, there in permutations(HOSTS):
         url = f"http://{own[there].address}:8080/"
         assert own[here].sh(f"curl -sf -m 5 {url}") == f"<p>{there} says hello\n"
 

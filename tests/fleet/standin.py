@@ -59,7 +59,7 @@ def main():
     if behave != "wedge":
         threading.Thread(target=beat, daemon=True).start()
     if behave in ("wedge", "slow"):
-        time.sleep(2 if behave == "slow" else 60)
+        time.sleep(7 if behave == "slow" else 60)
     if behave == "crash":
         sys.stderr.write("Traceback (most recent call last):\n  line\nRuntimeError: boom\n")
         return 7

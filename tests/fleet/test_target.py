@@ -27,6 +27,7 @@ def test_all_variables():
             "ansible_become_password": "p2",
             "hostctl_data_dir": "/srv/h",
             "hostctl_run_dir": "/run/h",
+            "hostctl_log_limit": "2g",
         },
     )
     assert target == Target(
@@ -43,6 +44,7 @@ def test_all_variables():
         become_password="p2",
         data_dir="/srv/h",
         run_dir="/run/h",
+        log_limit=2 << 30,
     )
     assert "p1" not in repr(target)
     assert "p2" not in repr(target)
@@ -50,6 +52,7 @@ def test_all_variables():
 
 def test_defaults():
     assert Target.from_vars("web1", {}) == Target(name="web1", host="web1")
+    assert Target.from_vars("web1", {"hostctl_log_limit": -1}).log_limit == -1
     assert Target.from_vars("localhost", {}).connection == "local"
     assert Target.from_vars("a", {"ansible_become": False}, become=True).become is True
     assert Target.from_vars("a", {"ansible_python_interpreter": "auto_silent"}).python == ""
@@ -63,6 +66,8 @@ def test_defaults():
         ({"ansible_port": 70000}, "cannot use ansible_port: '70000'"),
         ({"ansible_become": "maybe"}, "cannot use ansible_become: 'maybe'"),
         ({"ansible_become_method": "su"}, "cannot use ansible_become_method: 'su'"),
+        ({"hostctl_log_limit": "10%"}, "cannot use hostctl_log_limit: '10%'"),
+        ({"hostctl_log_limit": 1000}, "cannot use hostctl_log_limit: '1000'"),
         ({"hostctl_data_dir": "srv"}, "cannot use hostctl_data_dir: 'srv'"),
         (
             {"ansible_ssh_common_args": "-w 1"},

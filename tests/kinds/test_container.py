@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 from hostctl_host import container
+from hostctl_host.agent import kinds
 from hostctl_host.container import Attachment, Mount, Observed, Port, Spec
 from hostctl_host.contract.change import UNKNOWN, Action, Reason
+from hostctl_host.contract.errors import HostctlError
 from hostctl_host.contract.spec import encode
-from hostctl_host.runtime import assemble
+from hostctl_host.runtime import sources
 
 from .machine import make_host
 
@@ -37,8 +39,24 @@ def running(spec: Spec = BASE, **other: Any) -> Observed:
     return Observed(**{**values, **other})
 
 
+def test_what_is_recorded_can_be_removed_whatever_todays_rules() -> None:
+    record = {**encode(BASE), "cpus": 1e9}
+    with pytest.raises(HostctlError, match="cannot read a spec of kind container: at most"):
+        kinds.spec_of(container, record)
+    assert kinds.spec_of(container, {**record, "state": "absent"}).name == BASE.name
+    with pytest.raises(HostctlError, match="is no name"):
+        kinds.spec_of(container, {**record, "state": "absent", "name": "../up"})
+
+
 def test_same_spec_is_no_change() -> None:
     assert container.diff(BASE, running()) == []
+
+
+def test_what_ended_unseen_is_cleaned_up_where_it_is_to_be_stopped() -> None:
+    stopped = replace(BASE, state="stopped")
+    assert container.diff(stopped, running(stopped, status="exited")) == []
+    (found,) = container.diff(stopped, running(stopped, status="exited", unsettled=True))
+    assert (found.field, found.action, found.after) == ("state", Action.UPDATE, "stopped")
 
 
 @pytest.mark.parametrize(
@@ -90,10 +108,11 @@ def test_a_dead_monitor_is_replaced_while_the_container_runs() -> None:
 
 def test_an_anonymous_volume_is_open_to_every_user(tmp_path: Path) -> None:
     host, _ = make_host(str(tmp_path))
-    os.makedirs(os.path.join(host.paths.container("shop-web-1"), assemble.KEPT))
+    os.makedirs(os.path.join(host.paths.container("shop-web-1"), sources.KEPT))
+    spec = replace(BASE, volumes=(Mount("/data"),))
     before = os.umask(0o077)
     try:
-        folder = assemble._source(Mount("/data"), BASE, host)
+        folder = sources.gather(spec, host, {}).paths["/data"]
     finally:
         os.umask(before)
     assert os.stat(folder).st_mode & 0o777 == 0o755

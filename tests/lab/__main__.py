@@ -18,7 +18,8 @@ from .slots import RUN
 
 def up(arguments: argparse.Namespace) -> None:
     """Bring a lab up that stays until `down`."""
-    hosts = {f"web{number}": {} for number in range(1, arguments.hosts + 1)}
+    options = {"init": "systemd"} if arguments.systemd else {}
+    hosts = {f"web{number}": dict(options) for number in range(1, arguments.hosts + 1)}
     if arguments.debian11:
         hosts["old"] = {"suite": "bullseye"}
     lab = Lab(hosts, name=arguments.name, kept=True)
@@ -68,6 +69,7 @@ def main() -> None:
     verb.add_argument("--name", default="lab")
     verb.add_argument("--hosts", type=int, default=2)
     verb.add_argument("--debian11", action="store_true", help="one more host, with Python 3.9")
+    verb.add_argument("--systemd", action="store_true", help="hosts that boot a real systemd")
     verb.add_argument("--link", help="a symbolic link to make to the lab's folder")
     verb.set_defaults(act=up)
     verb = verbs.add_parser("down", help="remove a lab")

@@ -1,7 +1,7 @@
 # Runs on the test machine as PID 1 of a lab host's new namespaces: mounts the host's root, enters it
-# and becomes the host's init. Arguments: work folder of the host, lower root, cgroup mount table.
+# and becomes the host's init. Arguments: work folder of the host, lower root, cgroup mount table, tini or systemd.
 set -eu
-work=$1 lower=$2 cgroups=$3
+work=$1 lower=$2 cgroups=$3 init=$4
 root=$work/root
 mount -t overlay overlay -o "lowerdir=$lower,upperdir=$work/upper,workdir=$work/work" "$root"
 mount --bind "$work/data" "$root/var/lib/hostctl"
@@ -46,7 +46,11 @@ umount -l .machine
 rmdir .machine
 hostname "$(cat /etc/hostname)"
 mkdir -p /run/sshd /run/lock
+path=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+if [ "$init" = systemd ]; then
+    # The variable says that hardware and kernel are somebody else's: no udev, no fsck, no clock.
+    exec env -i PATH="$path" container=lab /lib/systemd/systemd < /dev/null > /var/log/boot.log 2>&1
+fi
 # The machine configures the network meanwhile; its last step is to write this file's first byte.
-exec env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
-    tini -- sh -c '/usr/sbin/sshd -E /var/log/sshd.log; exec sleep infinity' \
+exec env -i PATH="$path" tini -- sh -c '/usr/sbin/sshd -E /var/log/sshd.log; exec sleep infinity' \
     < /dev/null > /var/log/boot.log 2>&1

@@ -109,9 +109,9 @@ def processes(name: str) -> set[int]:
     """Every process in a subtree, of whatever namespace."""
     found: set[int] = set()
     for hierarchy in hierarchies():
-        for file in (hierarchy.target / CGROUP / name).rglob("cgroup.procs"):
+        for folder, _, _ in os.walk(hierarchy.target / CGROUP / name):
             try:
-                found |= {int(word) for word in file.read_text().split()}
+                found |= {int(word) for word in Path(folder, "cgroup.procs").read_text().split()}
             except OSError:
                 continue  # the group went away meanwhile
     return found - {0}

@@ -31,6 +31,8 @@ class HostOptions:
         groups: inventory groups of this host.
         user: the inventory's `ansible_user`: root, ops (sudo), opspw (sudo with password), guest.
         ip_forward: whether the host forwards IPv4 from the start; Debian's default is that it does not.
+        unified: version 2 of cgroups alone, as far as the host can see (this machine may give it no controllers).
+        init: `tini`, or a real `systemd` (with journald, logind and D-Bus) as PID 1.
     """
 
     suite: str = "bookworm"
@@ -38,6 +40,13 @@ class HostOptions:
     groups: tuple[str, ...] = ("web",)
     user: str = "root"
     ip_forward: bool = False
+    unified: bool = False
+    init: str = "tini"
+
+    @property
+    def root(self) -> Path:
+        """The read-only root file system below its own layer."""
+        return roots.host_root(self.suite, with_systemd=self.init == "systemd")
 
 
 @dataclass
@@ -92,11 +101,12 @@ class LabHost:
         self._seed(names)
         cgroups.make(self.cgroup)
         table = self.work / "cgroups"
-        table.write_text(
-            "".join(f"{h.type} {h.options} {h.target}\n" for h in cgroups.hierarchies())
-        )
+        mounts = [(h.type, h.options, h.target) for h in cgroups.hierarchies()]
+        if self.options.unified:
+            mounts = [("cgroup2", "rw", Path("/sys/fs/cgroup"))]
+        table.write_text("".join(f"{kind} {words} {at}\n" for kind, words, at in mounts))
         boot = Path(__file__).with_name("boot.sh")
-        lower = roots.host_root(self.options.suite)
+        lower = self.options.root
         argv = [
             *cgroups.joining(self.cgroup, leaf=""),
             "unshare",
@@ -106,7 +116,7 @@ class LabHost:
         ]
         with (self.work / "boot.log").open("ab") as log:
             unshare = subprocess.Popen(
-                [*argv, "sh", str(boot), str(self.work), str(lower), str(table)],
+                [*argv, "sh", str(boot), str(self.work), str(lower), str(table), self.options.init],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -120,8 +130,18 @@ class LabHost:
         cgroups.settle(self.cgroup)
 
     def ready(self, timeout: float = 20) -> None:
-        """Wait until its sshd greets."""
+        """Wait until its sshd greets, and systemd has nothing left to start."""
         deadline = time.monotonic() + timeout
+        self._wait_for_sshd(deadline)
+        if self.options.init == "systemd":
+            state = self.run(
+                ["systemctl", "is-system-running", "--wait"], check=False, timeout=timeout
+            )
+            if state.stdout.strip() != "running":
+                failed = self.run(["systemctl", "--failed", "--no-pager"], check=False).stdout
+                raise LabError(f"host {self.name} is {state.stdout}{state.stderr}{failed}")
+
+    def _wait_for_sshd(self, deadline: float) -> None:
         while True:
             try:
                 with socket.create_connection((self.address, 22), timeout=1) as connection:
@@ -189,11 +209,32 @@ class LabHost:
 
     def stop(self) -> None:
         """Pull the plug: every process dies at once; what is on its disk stays."""
-        if process := getattr(self, "_unshare", None):
+        process = getattr(self, "_unshare", None)
+        if process and process.poll() is None:
             # With PID 1 the kernel ends all others; unshare reaps it and ends too.
             with contextlib.suppress(ProcessLookupError, FileNotFoundError):
                 os.kill(self.pid, signal.SIGKILL)
                 process.wait(10)
+        self._clear()
+
+    def shutdown(self, timeout: float = 60) -> None:
+        """Let systemd stop its units in their order and power off; `start` boots it again."""
+        self.run(["systemctl", "poweroff", "--no-wall"], check=False)
+        try:
+            self._unshare.wait(timeout)
+        except subprocess.TimeoutExpired as error:
+            jobs = self.run(["systemctl", "list-jobs", "--no-pager"], check=False)
+            raise LabError(f"host {self.name} does not power off:\n{jobs.stdout}") from error
+        self._clear()
+
+    def reboot(self) -> None:
+        """Shut it down in order and boot it again."""
+        self.shutdown()
+        self.start()
+
+    def _clear(self) -> None:
+        """Remove what outlives its processes, but its disk."""
+        process = getattr(self, "_unshare", None)
         cgroups.kill(self.cgroup)
         if process:
             process.wait(10)
@@ -256,8 +297,8 @@ class LabHost:
             path.chmod(0o600 if name.endswith("_key") else 0o644)
         prepare = self.work / "prepare"
         steps = [python.prepare(self.options.python)]
-        if self.options.ip_forward:
-            steps += ["echo 1 > /proc/sys/net/ipv4/ip_forward\n"]
+        # Said in both cases: a network namespace begins with what this machine has.
+        steps += [f"echo {self.options.ip_forward:d} > /proc/sys/net/ipv4/ip_forward\n"]
         prepare.write_text("#!/bin/sh -eu\n" + "".join(steps))
         prepare.chmod(0o755)
 

@@ -14,17 +14,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import signal
-import socket
-import subprocess
 from pathlib import Path
 from typing import Any
 
 from . import oci
 from .paths import CACHE
 from .roots import debian_root, remove_tree
-from .services import CONFIG, wait_for
+from .services import serving
 from .shell import locked
 
 BASE = ("base-files", "base-passwd", "coreutils", "dash", "grep", "libc-bin", "sed")
@@ -125,27 +121,8 @@ def registry_content() -> Path:
 
 
 def _fill(storage: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    address = f"127.0.0.1:{port}"
-    config = storage.with_suffix(".yml")
-    config.write_text(CONFIG.format(storage=storage, address=address))
-    # A group of its own, so that one signal ends it whatever it may have started.
-    registry = subprocess.Popen(
-        ["docker-registry", "serve", str(config)],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    try:
-        wait_for("127.0.0.1", port)
+    with serving(storage, storage.with_suffix(".yml")) as address:
         _push_all(address)
-    finally:
-        os.killpg(registry.pid, signal.SIGTERM)
-        registry.wait(10)
-        config.unlink()
 
 
 def _push_all(registry: str) -> None:

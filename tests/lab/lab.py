@@ -9,10 +9,17 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from . import images, keys, network, roots, services, slots
+from . import images, keys, network, services, slots
 from .host import HostOptions, LabHost
 from .paths import REGISTRY_PORT, WORK
 from .shell import LabError
+
+
+def environment(home: Path) -> dict[str, str]:
+    """This process's environment, with that home folder and no SSH agent."""
+    hidden = ("SSH_AUTH_SOCK", "HOSTCTL_INVENTORY")
+    kept = {name: value for name, value in os.environ.items() if name not in hidden}
+    return {**kept, "HOME": str(home)}
 
 
 class Lab:
@@ -51,7 +58,7 @@ class Lab:
         if os.geteuid() != 0:
             raise LabError("the lab makes namespaces, mounts and links: run it as root")
         for options in self._options.values():
-            roots.host_root(options.suite)
+            _ = options.root  # made here, once, before they start side by side
         content = images.registry_content() if self.with_images else None
         self.slot = slots.claim(self.name, kept=self.kept)
         try:
@@ -118,9 +125,7 @@ class Lab:
 
     def environment(self) -> dict[str, str]:
         """This process's environment, with the lab's home folder and no SSH agent."""
-        hidden = ("SSH_AUTH_SOCK", "HOSTCTL_INVENTORY")
-        kept = {name: value for name, value in os.environ.items() if name not in hidden}
-        return {**kept, "HOME": str(self.home)}
+        return environment(self.home)
 
     def inventory_yaml(self, **variables: Any) -> str:
         """An inventory of all hosts, in their groups, with these variables for all."""

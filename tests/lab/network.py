@@ -41,9 +41,10 @@ def make_bridge(slot: int) -> None:
 def connect(slot: int, number: int, pid: int) -> None:
     """Join the network namespace of a process to the bridge as its eth0."""
     outside = f"{bridge_name(slot)}-{number}"
+    mac = f"02:d5:00:00:{slot:02x}:{number:02x}"  # as of a real card: it is the same after a reboot
     run(
         ["ip", "-batch", "-"],
-        stdin=f"link add {outside} type veth peer name eth0 netns {pid}\n"
+        stdin=f"link add {outside} type veth peer name eth0 address {mac} netns {pid}\n"
         f"link set {outside} master {bridge_name(slot)} up\n",
     )
     run(

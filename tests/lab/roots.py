@@ -8,6 +8,7 @@ import shutil
 import time
 from pathlib import Path
 
+from . import systemd
 from .paths import CACHE
 from .shell import LabError, locked, run
 
@@ -58,9 +59,12 @@ mkdir -p -m 0700 var/lib/hostctl
 """
 
 
-def host_root(suite: str = "bookworm") -> Path:
+def host_root(suite: str = "bookworm", *, with_systemd: bool = False) -> Path:
     """A root for a lab host: sshd, Python, and the users ops, opspw and guest (no sudo)."""
-    return debian_root(suite, HOST_PACKAGES, HOST_SETUP, keep_lists=True)
+    packages, setup = HOST_PACKAGES, HOST_SETUP
+    if with_systemd:
+        packages, setup = packages + systemd.PACKAGES, setup + systemd.SETUP
+    return debian_root(suite, packages, setup, keep_lists=True)
 
 
 def debian_root(

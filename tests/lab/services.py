@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,6 +65,35 @@ def start_mirror(slot: int) -> None:
     cache.mkdir(parents=True, exist_ok=True)
     python = sys.executable
     _start(slot, "mirror", [python, "-I", str(here), network.address(slot, 1), str(cache)])
+
+
+@contextmanager
+def serving(storage: Path, config: Path) -> Iterator[str]:
+    """A registry on a free port of loopback, apart from any lab: its address.
+
+    Args:
+        config: where its configuration is written.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    address = f"127.0.0.1:{port}"
+    config.write_text(CONFIG.format(storage=storage, address=address))
+    # A group of its own, so that one signal ends it whatever it may have started.
+    registry = subprocess.Popen(
+        ["docker-registry", "serve", str(config)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        wait_for("127.0.0.1", port)
+        yield address
+    finally:
+        os.killpg(registry.pid, signal.SIGTERM)
+        registry.wait(10)
+        config.unlink()
 
 
 def wait_for(address: str, port: int, timeout: float = 15) -> None:

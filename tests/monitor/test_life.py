@@ -1,21 +1,22 @@
-"""A container's life under its monitor: start, stop, restart, logs, the monitor's death."""
+"""A container's life under its monitor: start, stop, restart, logs, limits."""
 
 from __future__ import annotations
 
 import gzip
+import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 from hostctl_host.contract.errors import HostctlError
-from hostctl_host.monitor import client, starter, state
+from hostctl_host.monitor import client, reader
 from hostctl_host.runtime import cgroup
 
 from tests.runtime.workshop import Workshop, until
+
+from .processes import monitors
 
 pytestmark = pytest.mark.root
 
@@ -27,7 +28,7 @@ def test_output_and_exit_code(workshop: Workshop) -> None:
     found = {(entry["stream"], entry["log"]) for entry in workshop.entries("a")}
     assert found == {("stdout", "out\n"), ("stderr", "err\n"), ("stdout", "part")}
     assert workshop.cgroups() == []
-    until(lambda: not _monitors(workshop))
+    until(lambda: not monitors(workshop))
 
 
 def test_killed_by_a_signal(workshop: Workshop) -> None:
@@ -131,67 +132,32 @@ def test_log_rotation(workshop: Workshop) -> None:
     assert (folder / "container.log").stat().st_size <= 100_000
 
 
-def test_container_survives_its_monitor(workshop: Workshop) -> None:
-    script = "i=0; while :; do i=$((i+1)); echo line $i; sleep 0.01; done"
-    workshop.make("a", "sh", "-c", script)
-    first = client.start(workshop.paths, "a")
-    workshop.wait_output("a", "line 3\n")
-    os.kill(first.monitor, signal.SIGKILL)
-    until(lambda: not state.alive(first.monitor, first.monitor_start))
-    orphan = client.status(workshop.paths, "a")
-    assert (orphan.status, orphan.pid) == ("running", first.pid)
-    adopted = client.adopt(workshop.paths, "a")
-    assert (adopted.pid, adopted.status) == (first.pid, "running")
-    assert adopted.monitor != first.monitor
-    seen = workshop.output("a").count("\n")
-    workshop.wait_output("a", f"line {seen + 20}\n")
-    numbers = [int(line.split()[1]) for line in workshop.output("a").splitlines()]
-    assert numbers == list(range(1, len(numbers) + 1))  # nothing was lost
-    os.kill(first.pid, signal.SIGKILL)
-    ended = workshop.wait("a", "exited")
-    assert (ended.lost, ended.exit_code) == (True, None)
-    assert workshop.cgroups() == []
+def test_a_log_that_rotates_while_it_is_read_is_read_once_and_whole(workshop: Workshop) -> None:
+    workshop.make("a", "true")
+    folder = Path(workshop.paths.container("a")) / "log"
+    log = folder / "container.log"
 
+    def write(path: Path, *numbers: int) -> None:
+        entries = [{"log": f"{n}\n", "stream": "stdout", "time": f"{n}"} for n in numbers]
+        path.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
 
-def test_stop_and_remove_without_a_monitor(workshop: Workshop) -> None:
-    script = "trap 'exit 0' TERM; while :; do sleep 0.05; done"
-    workshop.make("a", "sh", "-c", script)
-    first = client.start(workshop.paths, "a")
-    os.kill(first.monitor, signal.SIGKILL)
-    until(lambda: not state.alive(first.monitor, first.monitor_start))
-    time.sleep(0.1)
-    stopped = client.stop(workshop.paths, "a", grace=2)
-    assert (stopped.status, stopped.lost) == ("exited", True)
-    assert not state.alive(first.pid, first.start_time)
-    assert workshop.cgroups() == []
-    client.remove(workshop.paths, "a")
-    client.remove(workshop.paths, "a")
-    assert not os.path.exists(workshop.paths.container_run("a"))
+    def rotate() -> None:
+        (folder / "container.log.1").rename(folder / "container.log.2")
+        log.rename(folder / "container.log.1")
+        write(log, 5)
 
-
-def test_a_stuck_monitor_is_replaced(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "ANSWER_SECONDS", 0.3)
-    workshop.make("a", "sleep", "1000")
-    first = client.start(workshop.paths, "a")
-    os.kill(first.monitor, signal.SIGSTOP)
-    client.remove(workshop.paths, "a")
-    assert not state.alive(first.pid, first.start_time)
-    assert not state.alive(first.monitor, first.monitor_start)
-    assert workshop.cgroups() == []
-
-
-def test_start_twice_and_start_after_the_zygotes_death(workshop: Workshop) -> None:
-    workshop.make("a", "sleep", "1000")
-    first = client.start(workshop.paths, "a")
-    assert client.start(workshop.paths, "a").pid == first.pid
-    zygotes = _processes(workshop, "hostctl-zygote")
-    assert len(zygotes) == 2  # the one that forks, and the one that waits
-    for pid in zygotes:
-        os.kill(pid, signal.SIGKILL)
-    workshop.make("b", "sleep", "1000")
-    assert client.start(workshop.paths, "b").status == "running"
-    assert client.status(workshop.paths, "a").pid == first.pid
-    assert client.stop(workshop.paths, "a", grace=0).status == "exited"
+    write(folder / "container.log.2", 1)
+    write(folder / "container.log.1", 2)
+    write(log, 3, 4)
+    past = reader.Reader(workshop.paths, "a", -1).past()
+    first = next(past)
+    rotate()
+    assert [entry.text for entry in (first, *past)] == ["1\n", "2\n", "3\n", "4\n"]
+    # Between the look at container.log and that at the others.
+    again = reader.Reader(workshop.paths, "a", 3)
+    opened = again._rotated
+    again._rotated = lambda: rotate() or opened()  # type: ignore[method-assign,func-returns-value]
+    assert [entry.text for entry in again.past()] == ["3\n", "4\n", "5\n"]
 
 
 def test_settle_shows_an_early_end(workshop: Workshop) -> None:
@@ -216,88 +182,3 @@ def test_limits_change_while_it_runs(workshop: Workshop) -> None:
         )
         path = Path(root, cgroup.container_path(workshop.paths.run, "a"), file)
         assert path.read_text() == f"{size}\n"
-
-
-def test_monitors_do_not_hold_the_starters_files(workshop: Workshop) -> None:
-    """An SSH session must be able to end: nothing of it stays open in zygote or monitor."""
-    reading, writing = os.pipe()
-    code = (
-        "import sys; from hostctl_host.agent.host import Paths; from hostctl_host.monitor import client;"
-        "print(client.start(Paths(*sys.argv[1:3]), 'a').status)"
-    )
-    workshop.make("a", "sleep", "1000")
-    os.set_inheritable(writing, True)
-    done = subprocess.run(
-        [sys.executable, "-c", code, workshop.paths.data, workshop.paths.run],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        pass_fds=(writing,),
-        timeout=30,
-        check=False,
-        text=True,
-    )
-    os.close(writing)
-    assert done.stdout == "running\n"
-    assert os.read(reading, 1) == b""
-    os.close(reading)
-    for pid in _monitors(workshop) | _processes(workshop, "hostctl-zygote"):
-        assert os.readlink(f"/proc/{pid}/cwd") == "/"
-        assert os.getsid(pid) != os.getsid(0)
-        assert b"SSH" not in Path(f"/proc/{pid}/environ").read_bytes()
-
-
-def test_folders_are_private(workshop: Workshop) -> None:
-    workshop.make("a", "sleep", "1000")
-    client.start(workshop.paths, "a")
-    for path in (workshop.paths.run, workshop.paths.container_run("a")):
-        assert os.stat(path).st_mode & 0o77 == 0, path
-    for path in Path(workshop.paths.container_run("a")).iterdir():
-        if not path.is_socket():
-            assert path.stat().st_mode & 0o77 == 0, path
-
-
-def test_an_old_zygote_leaves_when_its_name_is_taken(workshop: Workshop) -> None:
-    workshop.make("a", "sleep", "1000")
-    client.start(workshop.paths, "a")
-    other = Path(workshop.paths.run, "zygote-000000000000.sock")
-    Path(starter.path(workshop.paths)).rename(other)
-    workshop.make("b", "sleep", "1000")
-    client.start(workshop.paths, "b")
-    assert not other.exists()
-
-
-def test_an_unused_zygote_ends_and_leaves_no_cgroup(
-    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(
-        starter, "_CODE", starter._CODE.replace("main(", "zygote._CHECK_MILLISECONDS = 200; main(")
-    )
-    monkeypatch.setattr(
-        starter,
-        "_CODE",
-        starter._CODE.replace("import main;", "import main; from {package}.monitor import zygote;"),
-    )
-    workshop.make("a", "sleep", "1000")
-    client.start(workshop.paths, "a")
-    time.sleep(0.5)
-    assert len(_processes(workshop, "hostctl-zygote")) == 2
-    client.remove(workshop.paths, "a")
-    base = cgroup.Cgroup(cgroup.base(workshop.paths.run), cgroup.detect())
-    until(lambda: not any(os.path.exists(folder) for folder in base.folders()))
-    assert not os.path.exists(starter.path(workshop.paths))
-
-
-def _monitors(workshop: Workshop) -> set[int]:
-    return _processes(workshop, "hostctl-monitor")
-
-
-def _processes(workshop: Workshop, name: str) -> set[int]:
-    home = cgroup.Cgroup(cgroup.monitors_path(workshop.paths.run), cgroup.detect())
-    return {pid for pid in home.processes() if _comm(pid) == name}
-
-
-def _comm(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/comm").read_text().strip()
-    except FileNotFoundError:
-        return ""

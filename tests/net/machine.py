@@ -75,6 +75,9 @@ class Machine(Worker):
         self.resolv_conf.write_text("nameserver 127.0.0.1\n")
         ip("netns", "add", name)
         self.ip("link", "set", "lo", "up")
+        # A network namespace begins with what this machine has, which may forward.
+        forward = "echo 0 > /proc/sys/net/ipv4/ip_forward"
+        subprocess.run(["ip", "netns", "exec", name, "sh", "-c", forward], check=True)
         super().__init__(["ip", "netns", "exec", name])
         self.call(
             f"paths = Paths({str(folder / 'data')!r}, {str(folder / 'run')!r})\n"

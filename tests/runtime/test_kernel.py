@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from hostctl_host.runtime import cgroup, device_filter, mounts
+from hostctl_host.runtime import cgroup, device_filter, device_program, mounts
 
 pytestmark = pytest.mark.root
 
@@ -18,7 +18,7 @@ def test_device_program_is_taken_and_holds() -> None:
     folder = Path(root, f"hostctl-test-{os.getpid()}")
     folder.mkdir()
     try:
-        device_filter.attach(str(folder), device_filter.rules(None))
+        device_program.attach(str(folder), device_filter.rules(None))
         pid = os.fork()
         if pid == 0:
             code = 1

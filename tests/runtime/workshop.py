@@ -132,3 +132,8 @@ def until(condition: Callable[[], object], seconds: float = 10) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it did not come true"
         time.sleep(0.01)
+
+
+def start_in(own: cgroup.Cgroup, *command: str) -> subprocess.Popen[bytes]:
+    """A process in the cgroup; it starts there."""
+    return subprocess.Popen(command, preexec_fn=own.enter)

@@ -8,6 +8,7 @@ import pytest
 from hostctl_host.agent.host import Host, Paths
 from hostctl_host.store.store import Store
 
+from tests.store.box import Box
 from tests.store.registries import Proxy, RunningRegistry, start_registry
 
 
@@ -33,3 +34,14 @@ def host(tmp_path) -> Host:
 @pytest.fixture
 def store(host: Host) -> Store:
     return Store(host.paths.data)
+
+
+@pytest.fixture
+def box(tmp_path):
+    """Unpacks in a folder whose neighbour must stay as it is."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "victim").write_text("untouched")
+    work = tmp_path / "work"
+    work.mkdir()
+    return Box(work, outside)

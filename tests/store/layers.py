@@ -70,6 +70,7 @@ class TestImage:
     config: dict[str, Any] = field(default_factory=dict)
     architecture: str = "amd64"
     docker: bool = False
+    created: str = ""
     packed: list[bytes] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -79,6 +80,7 @@ class TestImage:
             {
                 "architecture": self.architecture,
                 "os": "linux",
+                **({"created": self.created} if self.created else {}),
                 "config": self.config,
                 "rootfs": {"type": "layers", "diff_ids": [sha256(layer) for layer in self.layers]},
             }

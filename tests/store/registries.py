@@ -11,6 +11,7 @@ import subprocess
 import threading
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Callable
 
 from tests.store.layers import TestImage, sha256
@@ -92,17 +93,28 @@ class RunningRegistry:
 
 
 def start_registry(
-    folder: str, extra: str = "", tls: bool = False, auth: str = ""
+    folder: str,
+    extra: str = "",
+    tls: bool = False,
+    auth: str = "",
+    clients: str = "",
+    address: str = "127.0.0.1",
 ) -> RunningRegistry:
-    host = f"127.0.0.1:{free_port()}"
+    """`clients` is the CA that clients' certificates have to come from."""
+    clients = f", clientcas: [{clients}]" if clients else ""
+    host = f"{address}:{free_port()}"
     os.makedirs(folder, exist_ok=True)
     config = os.path.join(folder, "config.yml")
     with open(config, "w") as file:
         file.write(
             "version: 0.1\nlog: {level: error, accesslog: {disabled: true}}\n"
             f"storage: {{filesystem: {{rootdirectory: {folder}/data}}}}\n{extra}\n"
-            f"http:\n  addr: {host}\n"
-            + (f"  tls: {{certificate: {folder}/cert.pem, key: {folder}/key.pem}}\n" if tls else "")
+            f"http:\n  addr: {host}\n  relativeurls: true\n"
+            + (
+                f"  tls: {{certificate: {folder}/cert.pem, key: {folder}/key.pem{clients}}}\n"
+                if tls
+                else ""
+            )
         )
     process = subprocess.Popen(
         ["docker-registry", "serve", config],
@@ -143,7 +155,9 @@ class Proxy:
                 count = sum(1 for _, path, _ in proxy.seen if path == self.path)
                 if proxy.fault(self, count):
                     return
-                status, headers, body = proxy.fetch(self.command, self.path, dict(self.headers))
+                sent = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                given = {key: ", ".join(self.headers.get_all(key, [])) for key in self.headers}
+                status, headers, body = proxy.fetch(self.command, self.path, given, sent)
                 self.send_response_only(status)
                 for key, value in headers:
                     if key.lower() not in ("transfer-encoding", "connection"):
@@ -151,7 +165,7 @@ class Proxy:
                 self.end_headers()
                 self.wfile.write(body)
 
-            do_HEAD = do_GET
+            do_HEAD = do_POST = do_PATCH = do_PUT = do_GET
 
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.server.daemon_threads = True
@@ -159,9 +173,11 @@ class Proxy:
         self.thread = threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True)
         self.thread.start()
 
-    def fetch(self, method: str, path: str, headers: dict[str, str]) -> tuple[int, Any, bytes]:
+    def fetch(
+        self, method: str, path: str, headers: dict[str, str], sent: bytes = b""
+    ) -> tuple[int, Any, bytes]:
         connection = http.client.HTTPConnection(self.upstream)
-        connection.request(method, path, headers={**headers, "Host": self.upstream})
+        connection.request(method, path, sent or None, {**headers, "Host": self.upstream})
         answer = connection.getresponse()
         body = answer.read()
         found = answer.getheaders()
@@ -171,6 +187,22 @@ class Proxy:
     def stop(self) -> None:
         self.server.shutdown()
         self.server.server_close()
+
+
+def certificate(folder: Path, name: str, *options: str) -> Path:
+    """Make `NAME.pem` and `NAME-key.pem`, signed by themselves, for 127.0.0.1."""
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "ec", "-nodes", "-days", "2"),
+            *("-pkeyopt", "ec_paramgen_curve:prime256v1", "-subj", f"/CN={name}"),
+            *("-keyout", f"{name}-key.pem", "-out", f"{name}.pem"),
+            *("-addext", "subjectAltName=IP:127.0.0.1", *options),
+        ],
+        cwd=folder,
+        check=True,
+        capture_output=True,
+    )
+    return folder / f"{name}.pem"
 
 
 def reply(

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.root
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Waits between attempts are counted, not waited."""
-    from hostctl_host.store import registry, transport
+    from hostctl_host.store import endpoint, transport
 
     class Clock:
         def __init__(self) -> None:
@@ -40,7 +40,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
             self.slept.append(seconds)
 
     clock = Clock()
-    monkeypatch.setattr(registry, "time", clock)
+    monkeypatch.setattr(endpoint, "time", clock)
     monkeypatch.setattr(transport, "time", clock)
 
 

@@ -1,0 +1,1 @@
+"""Runs on the managed host: builds images from Dockerfiles with hostctl's own runtime."""

@@ -1,0 +1,1 @@
+"""The OCI runtime's command line: one file per group of verbs."""
