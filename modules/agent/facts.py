@@ -35,6 +35,7 @@ _PACKAGE_MANAGERS = (
     ("pacman", "/usr/bin/pacman"),
     ("apk", "/sbin/apk"),
 )
+_APPARMOR = "/sys/kernel/security/apparmor"
 
 
 def collect() -> dict[str, Any]:
@@ -58,6 +59,7 @@ def collect() -> dict[str, Any]:
         "python_version": ".".join(str(part) for part in sys.version_info[:3]),
         "python": {"executable": sys.executable, "version_info": list(sys.version_info)},
         "service_mgr": _service_manager(),
+        "apparmor": {"status": "enabled" if os.path.exists(_APPARMOR) else "disabled"},
         "pkg_mgr": next((name for name, path in _PACKAGE_MANAGERS if os.path.exists(path)), ""),
         "machine_id": _text("/etc/machine-id").strip(),
         "date_time": _date_time(),

@@ -11,7 +11,7 @@ import time
 
 from ..agent.paths import Paths
 from ..contract.kernel import CAPABILITY_NAMES
-from ..runtime import cgroup, join, process
+from ..runtime import apparmor, cgroup, join, process
 from ..runtime.config import USER
 from . import files
 
@@ -42,7 +42,7 @@ def plan(
     Args:
         env: `NAME=VALUE`, beside the container's own.
     """
-    config = files.load(paths, name)
+    config = apparmor.resolve(files.load(paths, name), paths.run, load=False)
     inside = config["process"]
     inside["args"] = list(words)
     inside["env"] = [*(inside.get("env") or ()), *env]

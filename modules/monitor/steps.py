@@ -12,7 +12,7 @@ import fcntl
 import os
 
 from ..contract.errors import HostctlError
-from ..runtime import cgroup, stand_in, syscalls, terminal
+from ..runtime import apparmor, cgroup, stand_in, syscalls, terminal
 from ..runtime.config import RUNTIME, RuntimeFailure, annotation
 from ..runtime.container import create
 from ..runtime.handshake import describe
@@ -227,6 +227,7 @@ def _create(place: Place, endpoints: Endpoints) -> Container | stand_in.Made:
     """By hostctl's own runtime, or by the host's where config.json says so."""
     paths = place.paths()
     config = peers.resolve(files.load(paths, place.name), paths, place.name)
+    config = apparmor.resolve(config, place.run, load=True)
     bundle = files.bundle(paths, place.name)
     path = files.cgroup_path(paths, place.name)
     stdio = files.open_stdio(place.folder(), stdin=place.settings().stdin_open)

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from ..container import Spec
 from ..contract.errors import CannotApply
-from . import bundle_security, bundle_user
+from . import apparmor, bundle_security, bundle_user
 from .bundle_mounts import mounts
 from .bundle_resources import nodes, resources
-from .config import PEERS, RUNTIME
+from .config import APPARMOR, PEERS, RUNTIME
 from .host_devices import listing
 from .seccomp import profile
 
@@ -117,6 +117,8 @@ def _annotations(
         "hostctl.overlay": json.dumps(overlay, sort_keys=True),
         "hostctl.init": "true" if spec.init else "false",
     }
+    if bundle_security.confined(spec):
+        found[APPARMOR] = apparmor.DEFAULT
     if spec.runtime:
         found[RUNTIME] = spec.runtime
     peers = bundle_security.peers(spec)

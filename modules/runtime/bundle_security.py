@@ -89,6 +89,11 @@ def setting(spec: Spec, name: str) -> str:
     return found
 
 
+def confined(spec: Spec) -> bool:
+    """Whether it has hostctl's own AppArmor profile, where the host can do that when it starts."""
+    return not spec.privileged and not setting(spec, "apparmor")
+
+
 def labels(spec: Spec) -> dict[str, Any]:
     """The profiles of AppArmor and SELinux that `process` names; none unless asked for."""
     found: dict[str, Any] = {}

@@ -264,6 +264,8 @@ def _enter(
     if plan.hooks is not None:
         # The host's /proc, which knows this process by its number there, is visible until pivot_root.
         plan.hooks.pid = int(os.readlink("/proc/self"))
+    if plan.init and plan.process.labels is not None:
+        plan.process.labels.enter_staying()
     made = birth.cgroup
     if not birth.ahead:
         # So is what these write to.
@@ -316,7 +318,7 @@ def _enter(
     if plan.hooks is not None:
         plan.hooks.run("startContainer")
     if plan.init:
-        init.enter(handshake.fileno())
+        init.enter(handshake.fileno(), plan.process.labels)
 
 
 def _take_stdio(stdio: Sequence[int]) -> None:

@@ -8,10 +8,9 @@ host. Each gets the container's state as JSON. Source: OCI runtime-spec 1.2 conf
 from __future__ import annotations
 
 import os
-import select
 
 from ..contract import plainjson
-from . import syscalls as sys
+from . import programs
 from .config import Config, RuntimeFailure
 
 TYPE_CHECKING = False
@@ -30,8 +29,6 @@ KINDS = (
 STATUS = {"startContainer": "created", "poststart": "running", "poststop": "stopped"}
 _CREATING = "creating"
 _VERSION = "1.2.0"
-_TAIL = 2000
-_SIGKILL, _SIGPIPE = 9, 13
 
 
 class Hook:
@@ -124,70 +121,25 @@ def _refuse(what: str, hint: str) -> NoReturn:
 
 
 def _run(kind: str, hook: Hook, state: bytes, cwd: str) -> None:
-    told = os.memfd_create("state")
-    said = os.memfd_create("output")
-    try:
-        os.write(told, state)
-        os.lseek(told, 0, os.SEEK_SET)
-        pid = os.fork()
-        if pid == 0:
-            _execute(hook, told, said, cwd)
-        status = _wait(pid, hook.timeout)
-        if status == 0:
-            return
-        if status is None:
-            reason = f"did not end within {hook.timeout:g} s"
-        elif os.WIFSIGNALED(status):
-            reason = f"was ended by signal {os.WTERMSIG(status)}"
-        else:
-            reason = f"ended with exit code {os.WEXITSTATUS(status)}"
-        size = os.fstat(said).st_size
-        words = os.pread(said, _TAIL, max(0, size - _TAIL)).decode(errors="replace").split()
-        raise RuntimeFailure(
-            f"cannot go on: the {kind} hook {hook.path} {reason}"
-            + (f": {' '.join(words)}" if words else ""),
-            hint="correct it, or remove it from the hooks of config.json",
-            ref="hook-failed",
-        )
-    finally:
-        os.close(told)
-        os.close(said)
-
-
-def _execute(hook: Hook, told: int, said: int, cwd: str) -> NoReturn:
-    try:
-        # A session of its own: what it starts ends with it where it takes too long.
-        os.setsid()
-        for fd, number in ((told, 0), (said, 1), (said, 2)):
-            os.dup2(fd, number, inheritable=True)
-        sys.close_range(3)
-        sys.default_action(_SIGPIPE)  # Python ignores it, and that is inherited
-        if cwd:
-            os.chdir(cwd)
-        # As crun and runc do it, where the specification leaves it open.
-        environment = dict(os.environ) if hook.env is None else _environment(hook.env)
-        os.execve(hook.path, hook.args, environment)
-    except BaseException as error:
-        os.write(2, f"{getattr(error, 'strerror', None) or error}\n".encode())
-    finally:
-        os._exit(127)
+    # As crun and runc do it, where the specification leaves it open.
+    environment = dict(os.environ) if hook.env is None else _environment(hook.env)
+    status, words = programs.run(
+        hook.path, hook.args, environment, told=state, cwd=cwd, seconds=hook.timeout
+    )
+    if status == 0:
+        return
+    if status is None:
+        reason = f"did not end within {hook.timeout:g} s"
+    elif os.WIFSIGNALED(status):
+        reason = f"was ended by signal {os.WTERMSIG(status)}"
+    else:
+        reason = f"ended with exit code {os.WEXITSTATUS(status)}"
+    raise RuntimeFailure(
+        f"cannot go on: the {kind} hook {hook.path} {reason}" + (f": {words}" if words else ""),
+        hint="correct it, or remove it from the hooks of config.json",
+        ref="hook-failed",
+    )
 
 
 def _environment(items: Sequence[str]) -> dict[str, str]:
     return dict(item.partition("=")[::2] for item in items)
-
-
-def _wait(pid: int, timeout: float) -> int | None:
-    """The wait status; None where it took too long, and was ended with what it had started."""
-    if timeout:
-        pidfd = sys.pidfd_open(pid)
-        try:
-            poll = select.poll()
-            poll.register(pidfd, select.POLLIN)
-            if not poll.poll(timeout * 1000):
-                os.killpg(pid, _SIGKILL)
-                os.waitpid(pid, 0)
-                return None
-        finally:
-            os.close(pidfd)
-    return os.waitpid(pid, 0)[1]

@@ -11,11 +11,15 @@ import os
 
 from . import syscalls as sys
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .labels import Labels
+
 _OWN = frozenset((signal.SIGCHLD, signal.SIGKILL, signal.SIGSTOP))
 _FAULTS = frozenset((signal.SIGSEGV, signal.SIGILL, signal.SIGFPE, signal.SIGBUS, signal.SIGTRAP))
 
 
-def enter(handshake_fd: int) -> None:
+def enter(handshake_fd: int, labels: Labels | None) -> None:
     """Returns in the child that is to execute the program; the caller itself never returns."""
     # /proc/1/exe is the host's interpreter: nobody inside may open it.
     sys.prctl(sys.PR_SET_DUMPABLE, 0)
@@ -25,6 +29,8 @@ def enter(handshake_fd: int) -> None:
     if child == 0:
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         return
+    if labels is not None:
+        labels.confine()
     os.close(handshake_fd)
     null = os.open("/dev/null", os.O_RDWR)
     for fd in (0, 1, 2):

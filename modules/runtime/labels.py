@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from .mount_options import Mount
 
 UNCONFINED = "unconfined"
+ENABLED = "/sys/module/apparmor/parameters/enabled"
+_APPARMOR = "/proc/self/attr/apparmor"
+_ATTRIBUTES = "/proc/self/attr"  # before Linux 5.1 the only ones
 # Their contents are the kernel's own: it has no label for them to be given.
 _UNLABELLED = frozenset(("proc", "sysfs", "cgroup", "cgroup2", "mqueue"))
 
@@ -26,16 +29,40 @@ class Labels:
 
     def __init__(self, apparmor: str, selinux: str) -> None:
         self.writes: list[tuple[str, tuple[str, ...]]] = []
+        self._apparmor = apparmor
+        self._own = -1
         if apparmor:
-            files = ("/proc/self/attr/apparmor/exec", "/proc/self/attr/exec")
+            files = (f"{_APPARMOR}/exec", f"{_ATTRIBUTES}/exec")
             self.writes.append((f"exec {apparmor}", files))
         if selinux:
-            self.writes.append((selinux, ("/proc/self/attr/exec",)))
+            self.writes.append((selinux, (f"{_ATTRIBUTES}/exec",)))
 
     def enter(self) -> None:
         """Child, while it sees the host's /proc: an image's could be anything. Nothing is executed before."""
         for value, files in self.writes:
             _write_first(value, files)
+
+    def enter_staying(self) -> None:
+        """Child that will execute nothing (`init: true`), likewise: opens what `confine` writes to."""
+        if self._apparmor:
+            folder = _APPARMOR if os.path.isdir(_APPARMOR) else _ATTRIBUTES
+            self._own = os.open(f"{folder}/current", os.O_WRONLY | os.O_CLOEXEC)
+
+    def filenos(self) -> tuple[int, ...]:
+        """What has to stay open until then."""
+        return (self._own,) if self._own >= 0 else ()
+
+    def confine(self) -> None:
+        """The same child, last: from now on it has the profile, as what it has forked gets it by executing."""
+        if self._own < 0:
+            return
+        try:
+            os.write(self._own, f"changeprofile {self._apparmor}".encode())
+        except OSError as error:
+            raise _refused(self._apparmor, error) from error
+        finally:
+            os.close(self._own)
+            self._own = -1
 
 
 def prepare(config: Config) -> Labels | None:
@@ -53,7 +80,7 @@ def prepare(config: Config) -> Labels | None:
 
 def has_apparmor() -> bool:
     """Whether this kernel runs with AppArmor."""
-    return read("/sys/module/apparmor/parameters/enabled").startswith("Y")
+    return read(ENABLED).startswith("Y")
 
 
 def has_selinux() -> bool:
@@ -86,6 +113,14 @@ def _missing(what: str, module: str) -> None:
     )
 
 
+def _refused(value: str, error: OSError) -> RuntimeFailure:
+    return RuntimeFailure(
+        f"cannot take label {value}: {os.strerror(error.errno or 0)}",
+        hint="load the profile on the host first, as with apparmor_parser",
+        ref="bad-label",
+    )
+
+
 def _write_first(value: str, files: tuple[str, ...]) -> None:
     for path in files:
         try:
@@ -94,9 +129,5 @@ def _write_first(value: str, files: tuple[str, ...]) -> None:
         except FileNotFoundError:
             continue
         except OSError as error:
-            raise RuntimeFailure(
-                f"cannot take label {value}: {os.strerror(error.errno or 0)}",
-                hint="load the profile on the host first, as with apparmor_parser",
-                ref="bad-label",
-            ) from error
+            raise _refused(value, error) from error
     raise RuntimeFailure(f"cannot take label {value}: there is no {files[-1]}", ref="bad-label")

@@ -142,7 +142,8 @@ def enter_cwd(process: Process, *keep: int, make: bool) -> None:
     Folders of the host that are still open here could be reached through /proc/self/fd: all but
     `keep` and 0 to 2 are closed before the working directory, which the image names, is entered.
     """
-    close_all_but(*keep, *seccomp.filenos(process.seccomp))
+    held = process.labels.filenos() if process.labels is not None else ()
+    close_all_but(*keep, *seccomp.filenos(process.seccomp), *held)
     # A folder that is made here is for everybody to enter, whatever the program's files are to be.
     os.umask(0o022)
     _enter_cwd(process.cwd, make)
