@@ -7,7 +7,7 @@ from typing import Any
 
 from hostctl_host.contract.errors import HostctlError
 
-from .style import Style
+from .style import Style, printable
 
 _PLACE = re.compile(r"(?P<file>.+?):(?P<line>\d+):(?P<column>\d+)(?P<rest>.*)", re.DOTALL)
 
@@ -26,8 +26,7 @@ def render_errors(error: HostctlError, style: Style) -> str:
     blocks = ["\n".join(_error_lines(single, style)) for single in errors]
     if len(errors) > 1:
         blocks.append(style.paint(f"{len(errors)} errors, no host was touched.", "bold"))
-        return "\n\n".join(blocks) + "\n"
-    return blocks[0] + "\n"
+    return printable("\n\n".join(blocks) + "\n")
 
 
 def _error_lines(error: HostctlError, style: Style) -> list[str]:

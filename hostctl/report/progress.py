@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Protocol, TextIO
 
-from .style import Style
+from .style import Style, printable
 
 _INTERVAL = 0.1
 _FINISHED = ("ok", "changed", "failed", "skipped")
@@ -147,7 +147,7 @@ class Progress:
 
     def _tell(self, text: str) -> None:
         self._erase()
-        self._stream.write(text + "\n")
+        self._stream.write(printable(text) + "\n")
         self._draw(force=True)
         self._stream.flush()
 
@@ -175,7 +175,7 @@ class Progress:
     def _text(self, name: str, width: int) -> str:
         line = self._hosts[name]
         done = f"{line.done:>3} done  " if line.done else ""
-        return f"{name:<{width}}  {done}{' '.join(line.text.split())}"
+        return f"{name:<{width}}  {done}{printable(' '.join(line.text.split()))}"
 
 
 def holder_text(holder: dict[str, Any]) -> str:

@@ -18,6 +18,10 @@ _CODES = {
     "magenta": "35",
     "cyan": "36",
 }
+_CONTROLS = "\x00-\x08\x0b-\x1a\x1c-\x1f\x7f-\x9f"
+_DIRECTIONS = "\u200e\u200f\u202a-\u202e\u2066-\u2069"
+_OURS = rf"\[(?:{'|'.join(['0', *_CODES.values()])})(?:;[0-9]+)*m"
+_STEERING = rf"[{_CONTROLS}{_DIRECTIONS}]|\x1b(?!{_OURS})"
 HOST_COLOURS = ("cyan", "magenta", "green", "yellow")
 
 
@@ -59,6 +63,18 @@ class Style:
     def ellipsis(self) -> str:
         """Where something was cut."""
         return "…" if self.unicode else "..."
+
+
+def printable(text: str) -> str:
+    """The text without what would steer a terminal, but for line ends, tabs and our own colours.
+
+    What hosts say may come from a container, which would else write to the clipboard, or over other lines.
+    """
+    if text.replace("\n", "").replace("\t", "").isprintable():
+        return text
+    import re
+
+    return re.sub(_STEERING, lambda match: ascii(match[0])[1:-1], text)
 
 
 def host_colour(index: int) -> str:

@@ -13,7 +13,7 @@ from hostctl_host.contract.report import Failure, HostReport, HostStatus, Outcom
 
 from .changes import resource_lines
 from .run import Mode, RunReport, count_actions, is_open
-from .style import Style
+from .style import Style, printable
 
 Paragraph = tuple[str, ...]
 
@@ -24,7 +24,7 @@ def render_run(run: RunReport, style: Style, verbose: int = 0) -> str:
     """The whole text of a plan, an apply or a destroy."""
     parts = ["\n".join(block) for block in _grouped(run, style, verbose)]
     parts.append("\n".join([*_host_summaries(run, style), _total(run, style)]))
-    return "\n\n".join(parts) + "\n"
+    return printable("\n\n".join(parts) + "\n")
 
 
 def _grouped(run: RunReport, style: Style, verbose: int) -> list[list[str]]:

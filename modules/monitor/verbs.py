@@ -56,6 +56,8 @@ def describe(paths: Paths, name: str) -> dict[str, Any] | None:
         "started": now.started_at,
         "restarts": now.restarts,
         "exit_code": now.exit_code,
+        "lost": now.lost,
+        "oom": now.oom,
     }
 
 
@@ -66,8 +68,9 @@ def _port(port: dict[str, Any]) -> str:
 
 
 def words(now: state.State, clock: float) -> str:
-    """The state as Docker's `ps` says it."""
-    code = "?" if now.exit_code is None else now.exit_code
+    """The state as Docker's `ps` says it, and where its memory ran out, that too."""
+    code = "?" if now.exit_code is None else str(now.exit_code)
+    code += ", out of memory" if now.oom else ""
     ago = f"{duration(clock - now.finished_at)} ago"
     if now.status == state.RUNNING:
         up = f"Up {duration(clock - now.started_at)}"
