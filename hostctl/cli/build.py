@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import base64
 import os
 import sys
-import time
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +14,11 @@ from hostctl_host.contract.errors import HostctlError
 from .options import HostOptions, host_options
 
 if TYPE_CHECKING:
+    from hostctl.credentials import Logins
     from hostctl.desired.content import Content
     from hostctl.fleet.session import Session
+
+MODE = "store"
 
 
 @click.command("build")
@@ -55,31 +57,55 @@ if TYPE_CHECKING:
 @host_options(without="f")
 def command(path: str, file: str, hosts: HostOptions, **options: Any) -> int:
     """Build an image from a Dockerfile. PATH is the context; `-` reads the Dockerfile from stdin."""
-    from hostctl.desired.content import Content
-
-    content = Content()
     dockerfile, text = _dockerfile(path, file)
     if options["check"]:
         return _check(path, text, dockerfile, options)
-    build = _request(content, path, dockerfile, text, options)
-    secrets = _secrets(options["secrets"])
-    return _on_hosts(hosts, content, build, secrets, options)
+    from hostctl.fleet.ahead import Ahead
+    from hostctl.fleet.target import Target
+
+    from .hosts import connections, on_targets, session_options
+
+    variables = connections(hosts)
+    targets = [Target.from_vars(name, found) for name, found in variables.items()]
+    quiet = options["quiet"] or options["progress"] == "quiet"
+    sessions = session_options(hosts)
+    with Ahead(MODE, sessions, hosts.forks) as ahead:
+        # The agents start while the context is read.
+        ahead.open(targets)
+        from hostctl.desired.content import Content
+
+        content = Content()
+        build = _request(content, path, dockerfile, text, options)
+        asked = Asked(variables, build, _secrets(options["secrets"]))
+        arguments = {"build": build, "names": list(options["tags"])}
+
+        def run(session: Session) -> str:
+            shown = None if quiet else Shown(session.target.name if len(targets) > 1 else "")
+            return _follow(session, content, arguments, asked, shown)
+
+        results = on_targets(hosts, targets, run, MODE, ahead, sessions)
+    return _reported(results, options)
 
 
 def _dockerfile(path: str, file: str) -> tuple[Path | None, str]:
     if path == "-" or file == "-":
-        return None, sys.stdin.read()
+        return None, _text(sys.stdin.buffer.read())
     place = Path(file) if file else Path(path) / "Dockerfile"
     if not file and not place.exists() and (Path(path) / "Containerfile").exists():
         place = Path(path) / "Containerfile"
     try:
-        return place, place.read_text(encoding="utf-8", errors="surrogateescape")
+        return place, _text(place.read_bytes())
     except OSError as error:
         raise HostctlError(
             f"cannot read the Dockerfile {place}: {error.strerror}",
             hint="name it with -f, or give the folder that holds it",
             ref="dockerfile-missing",
         ) from error
+
+
+def _text(raw: bytes) -> str:
+    """As it is written: a heredoc keeps the ends of its lines."""
+    return raw.decode("utf-8", "surrogateescape")
 
 
 def _check(path: str, text: str, place: Path | None, options: dict[str, Any]) -> int:
@@ -174,33 +200,52 @@ def _secrets(items: tuple[str, ...]) -> dict[str, bytes]:
     return found
 
 
-def _on_hosts(
-    hosts: HostOptions,
-    content: Content,
-    build: dict[str, Any],
-    secrets: dict[str, bytes],
-    options: dict[str, Any],
-) -> int:
-    from hostctl.credentials import bases
+class Asked:
+    """What a host is told only if it asks: one that has built the very same before needs none of it.
 
-    from .hosts import on_targets, report_failures
-    from .registries import Ground
+    Args:
+        variables: host -> its connection variables.
+    """
 
-    ground = Ground(hosts, bases(build))
-    targets = ground.targets
-    quiet = options["quiet"] or options["progress"] == "quiet"
-    arguments = {
-        "build": build,
-        "names": list(options["tags"]),
-        "secrets": {name: base64.b64encode(value).decode() for name, value in secrets.items()},
-    }
+    def __init__(
+        self,
+        variables: dict[str, dict[str, Any]],
+        build: dict[str, Any],
+        secrets: dict[str, bytes],
+    ) -> None:
+        self._variables = variables
+        self._build = build
+        self._secrets = secrets
+        self._lock = threading.Lock()
+        self._keyring: Logins | None = None
+        self._logins: dict[str, Logins] = {}
 
-    def run(session: Session) -> str:
-        name = session.target.name if len(targets) > 1 else ""
-        told = {**arguments, **ground.told[session.target.name]}
-        return _follow(session, content, told, None if quiet else Shown(name))
+    def fields(self, host: str) -> dict[str, Any]:
+        """Of the frame `told`: the build's secrets, the logins of its base images, settings of registries."""
+        import base64
 
-    results = on_targets(hosts, targets, run)
+        from hostctl.credentials import Logins, bases
+
+        with self._lock:
+            self._keyring = self._keyring or Logins()
+            logins = self._logins[host] = self._keyring.of(host, self._variables[host])
+        told = logins.for_references(bases(self._build))
+        secrets = {name: base64.b64encode(value).decode() for name, value in self._secrets.items()}
+        return {"secrets": secrets, **told}
+
+    def reply(self, host: str, frame: dict[str, Any]) -> dict[str, Any]:
+        """The `answer` frame to a `question`, which comes after `fields`."""
+        return self._logins[host].reply(frame)
+
+    def held(self, host: str) -> bool:
+        """Whether there are rules for what may be built from, so that nothing is to be taken from memory."""
+        return self._variables[host].get("hostctl_trust") is not None
+
+
+def _reported(results: dict[str, Any], options: dict[str, Any]) -> int:
+    """The ids on stdout and in --iidfile, failures on stderr; the exit code."""
+    from .hosts import report_failures
+
     ids = sorted({result for result in results.values() if isinstance(result, str)})
     for one in ids:
         click.echo(f"sha256:{one}")
@@ -210,22 +255,31 @@ def _on_hosts(
 
 
 def _follow(
-    session: Session, content: Content, arguments: dict[str, Any], shown: Shown | None
+    session: Session,
+    content: Content,
+    arguments: dict[str, Any],
+    asked: Asked,
+    shown: Shown | None,
 ) -> str:
     """Until the image is there: its id (hex)."""
     from hostctl.fleet.session import call, send_blob
 
-    image = ""
-    for header, _ in call(session, "build", arguments):
+    image, name = "", session.target.name
+    arguments = {**arguments, "held": asked.held(name)}
+    for header, _ in call(session, "build", arguments, lambda frame: asked.reply(name, frame)):
         if header["type"] == "need":
             for digest in header["digests"]:
                 send_blob(session, digest, content.read(digest))
+        elif header["type"] == "want":
+            session.send({"type": "told", **asked.fields(session.target.name)})
         elif header["type"] == "row":
             event = header["data"]
             if event["event"] == "image":
                 image = event["id"]
             elif shown is not None:
                 shown.event(event)
+    if shown is not None:
+        shown.end()
     return image
 
 
@@ -234,7 +288,7 @@ class Shown:
 
     def __init__(self, host: str) -> None:
         self._prefix = f"{host}: " if host else ""
-        self._begin = time.monotonic()
+        self._warnings: list[str] = []
 
     def event(self, event: dict[str, Any]) -> None:
         """Show one row of the agent's answer."""
@@ -242,6 +296,9 @@ class Shown:
         if event.get("stage"):
             place = f"[{event['stage']} {event['index']}/{event['count']}] "
         text = event.get("text", "")
+        if event["event"] == "warning":
+            self._warnings.append(f" - {event['rule']}: {text} (line {event['line']})")
+            return
         if event["event"] == "step":
             ending = {"cached": " (cached)", "done": f" ({event.get('seconds', 0):g} s)"}
             if event["state"] == "done":
@@ -251,3 +308,11 @@ class Shown:
         else:
             sys.stderr.write(f"{self._prefix}{place}| {text}\n")
         sys.stderr.flush()
+
+    def end(self) -> None:
+        """What the lint has found comes last, where it is seen."""
+        count = len(self._warnings)
+        if count:
+            title = f"{count} warning{'s' if count > 1 else ''} found (hostctl build --check shows more):"
+            for line in (title, *self._warnings):
+                sys.stderr.write(f"{self._prefix}{line}\n")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import getpass
 import os
-import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,10 +11,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from hostctl_host.contract.errors import HostctlError
 
-from .options import HostOptions
-from .variables import parse_extra_vars
+from .options import HostOptions, default_inventories
 
 if TYPE_CHECKING:
+    from hostctl.fleet.ahead import Ahead
     from hostctl.fleet.session import Options, Session
     from hostctl.fleet.target import Target
 
@@ -39,8 +38,13 @@ def connections(hosts: HostOptions) -> dict[str, dict[str, Any]]:
     Raises:
         HostctlError: an unknown host, or no host at all.
     """
+    if _only_this_machine(hosts):
+        # What the inventory would say: reading and rendering none costs more than a call of a verb here.
+        return {"localhost": {"ansible_become": True, "ansible_connection": "local"}}
     from hostctl.desired.variables import connection_variables
     from hostctl.template import Engine
+
+    from .variables import parse_extra_vars
 
     inventory = hosts.inventory()
     extra = parse_extra_vars(hosts.extra_vars)
@@ -59,6 +63,14 @@ def connections(hosts: HostOptions) -> dict[str, dict[str, Any]]:
         }
         for host in chosen
     }
+
+
+def _only_this_machine(hosts: HostOptions) -> bool:
+    """Whether there is neither an inventory nor anything else that could give this machine variables."""
+    if hosts.inventories or default_inventories() or hosts.extra_vars:
+        return False
+    folders = ("group_vars", "host_vars")
+    return hosts.limit in ("", "all", "localhost") and not any(map(os.path.exists, folders))
 
 
 def session_options(
@@ -85,7 +97,7 @@ def holder() -> str:
         who = getpass.getuser()
     except (KeyError, OSError):
         who = str(os.getuid())
-    return f"{who}@{socket.gethostname()}"
+    return f"{who}@{os.uname().nodename}"
 
 
 def on_all(hosts: HostOptions, work: Callable[[Session], T]) -> dict[str, T | HostctlError]:
@@ -94,19 +106,28 @@ def on_all(hosts: HostOptions, work: Callable[[Session], T]) -> dict[str, T | Ho
 
 
 def on_targets(
-    hosts: HostOptions, targets: list[Target], work: Callable[[Session], T]
+    hosts: HostOptions,
+    targets: list[Target],
+    work: Callable[[Session], T],
+    mode: str = "serve",
+    ahead: Ahead | None = None,
+    options: Options | None = None,
 ) -> dict[str, T | HostctlError]:
-    """One function on a `serve` session of each of these hosts, all at once.
+    """One function on a session of each of these hosts, all at once.
 
     A single host is served in the calling thread: a terminal's signals go nowhere else.
+
+    Args:
+        mode: `store` for verbs that enter no container.
+        ahead: sessions of that mode that were opened before, with these `options`.
     """
     from hostctl.fleet.fleet import Fleet
 
-    options = session_options(hosts)
-    fleet: Fleet[T] = Fleet(hosts.forks)
+    options = options or session_options(hosts)
+    fleet: Fleet[T] = Fleet(hosts.forks, ahead)
 
     def one(target: Target) -> T:
-        with fleet.session(target, "serve", options) as session:
+        with fleet.session(target, mode, options) as session:
             return work(session)
 
     if len(targets) > 1:

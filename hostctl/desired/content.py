@@ -10,12 +10,12 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..inventory.files import display
-from ..playbook.errors import Collector
-from ..template import Engine, Scope
-from ..yaml import Place
+if TYPE_CHECKING:
+    from ..playbook.errors import Collector
+    from ..template import Engine, Scope
+    from ..yaml import Place
 
 SIZE_LIMIT = 256 << 20
 _BLOB = re.compile(r"(?:.*/)?blobs/sha256/([0-9a-f]{64})\Z")
@@ -173,6 +173,8 @@ def fill(
     where = place.key(raw, "src")
     path = engine.find(str(src), "templates" if kind == "template" else "files")
     if path is None:
+        from ..inventory.files import display
+
         folders = engine.search("templates" if kind == "template" else "files")
         errors.add(
             f"cannot find {src}",

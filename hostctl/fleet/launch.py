@@ -17,6 +17,7 @@ from hostctl_host.contract.errors import HostctlError
 
 from . import become
 from .bundle import Bundle
+from .local import LocalConnection
 from .stream import Connection, Reader, Stream
 from .target import Target
 
@@ -197,9 +198,13 @@ def start(
         TooEarly: the host lacks the agent, and is not to be written to yet.
     """
     folders = (target.data_dir, target.run_dir)
-    stream = become.run(
-        connection, target, _START, (bundle.digest, target.python, *folders, *agent_args)
-    )
+    stream = None
+    if isinstance(connection, LocalConnection):
+        stream = connection.agent(target, bundle.digest, agent_args)
+    if stream is None:
+        stream = become.run(
+            connection, target, _START, (bundle.digest, target.python, *folders, *agent_args)
+        )
     reader, answer = _begin(stream, target, timeout, password)
     if answer is None:
         return stream, reader

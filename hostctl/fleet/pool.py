@@ -10,16 +10,18 @@ import dataclasses
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
-from .sshconfig import Hop
 from .stream import Connection, Stream
 from .target import Unreachable
 
+if TYPE_CHECKING:
+    from .sshconfig import Hop
+
+    Key = tuple[tuple[Hop, ...], str]
+
 SESSIONS = 8
 FORWARDS = 1000  # forwardings through a jump host, which no server limits
-
-Key = tuple[tuple[Hop, ...], str]
 
 
 class Shareable(Connection, Protocol):

@@ -6,18 +6,25 @@ import contextlib
 import os
 import queue
 import signal
-import socket
 import subprocess
 import threading
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from .stream import KEEP
 
+if TYPE_CHECKING:
+    import socket
+
 
 class ProcessStream:
-    """A local program as a `Stream`. It runs in its own session, so Ctrl-C reaches only hostctl."""
+    """A local program as a `Stream`. It runs in its own session, so Ctrl-C reaches only hostctl.
 
-    def __init__(self, argv: list[str]) -> None:
+    Args:
+        umask: -1 for hostctl's own.
+    """
+
+    def __init__(self, argv: list[str], umask: int = -1) -> None:
         self._process = subprocess.Popen(
             argv,
             stdin=subprocess.PIPE,
@@ -25,6 +32,7 @@ class ProcessStream:
             stderr=subprocess.PIPE,
             start_new_session=True,
             cwd="/",
+            umask=umask,
         )
         self._chunks: queue.Queue[bytes] = queue.Queue()
         self._errors = bytearray()
@@ -157,6 +165,8 @@ _proxies: list[subprocess.Popen[bytes]] = []
 
 def proxy_socket(command: str) -> socket.socket:
     """A socket whose other end is stdin and stdout of a `ProxyCommand`, which ends with the socket."""
+    import socket
+
     ours, theirs = socket.socketpair()
     _proxies[:] = [proxy for proxy in _proxies if proxy.poll() is None]
     with theirs:

@@ -33,17 +33,27 @@ VERBS = {
     "image save": ("store.saving", "save"),
     "image load": ("store.loading", "load"),
     "image import": ("store.loading", "import_"),
+    "image give": ("store.shipping", "give"),
+    "image take": ("store.shipping", "take"),
     "system df": ("store.usage", "df"),
 }
 
+_OUTSIDE = ("build.", "store.")
 
-def answer(host: Host, channel: Channel) -> int:
-    """Answer the one call of this connection."""
+
+def answer(host: Host, channel: Channel, outside: bool) -> int:
+    """Answer the one call of this connection.
+
+    Args:
+        outside: this process must not enter a container (`runtime/guard.py`): verbs that may are refused.
+    """
     channel.listen()
-    import_ahead(CALLS, host.paths, channel)
+    if not outside:
+        import_ahead(CALLS, host.paths, channel)
     header, _ = channel.receive()
     verb = str(header.get("verb", ""))
-    if header["type"] != "call" or verb not in VERBS:
+    known = verb in VERBS and not (outside and not VERBS[verb][0].startswith(_OUTSIDE))
+    if header["type"] != "call" or not known:
         raise HostctlError(
             f"cannot answer {verb or header['type']}: this agent knows {', '.join(VERBS)}",
             ref="verb-unknown",

@@ -15,6 +15,8 @@ from .channel import Channel, ControllerGone
 from .facts import collect
 
 AT_BOOT = ("boot", "shutdown")
+CALLS = ("serve", "store")
+"""For verbs other than a run. `store` is for those that enter no container, and so need no shielded interpreter."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -56,10 +58,10 @@ def _serve(options: dict[str, Any], channel: Channel, facts: dict[str, Any]) -> 
 
     paths = Paths(options["data_dir"], options["run_dir"])
     host = Host(paths, writable=options["mode"] == "apply", facts=facts)
-    if options["mode"] == "serve":
+    if options["mode"] in CALLS:
         from .calls import answer
 
-        return answer(host, channel)
+        return answer(host, channel, outside=options["mode"] == "store")
 
     from .lock import acquire
 
@@ -151,7 +153,7 @@ def _parse(argv: Sequence[str]) -> dict[str, Any]:
         options[name[2:].replace("-", "_")] = value
     known = {"mode", "data_dir", "run_dir", "lock_wait", "holder", "digest"}
     known |= {"log_limit", "image_policy"}
-    modes = ("plan", "apply", "serve", *AT_BOOT)
+    modes = ("plan", "apply", *CALLS, *AT_BOOT)
     if words or options.keys() != known or options["mode"] not in modes:
         sys.stderr.write(
             f"usage: ({'|'.join(modes)}) --data-dir D --run-dir R [--lock-wait S] ...\n"

@@ -23,6 +23,7 @@ def base_state(site: Site, reference: str, hint: str = "") -> State:
     """
     with _lock:
         image = _image(site, reference, hint)
+        site.bases[reference] = image.image_id
     content = site.store.config(image.image_id)
     manifest = site.store.manifest(image)
     ids = [item.rpartition(":")[2] for item in content.get("rootfs", {}).get("diff_ids", ())]
@@ -42,7 +43,8 @@ def base_state(site: Site, reference: str, hint: str = "") -> State:
 def _image(site: Site, reference: str, hint: str) -> Image:
     found = site.store.image(reference)
     key = f"base:{reference}"
-    if found is not None and (not site.build.pull or key in site.pulled):
+    held = site.host.trust is not None and key not in site.pulled
+    if found is not None and not held and (not site.build.pull or key in site.pulled):
         return found
     if found is None and not site.folder:
         raise NotBuilt
@@ -50,7 +52,7 @@ def _image(site: Site, reference: str, hint: str) -> Image:
 
     try:
         policy = "always" if site.build.pull else "missing"
-        spec = kind.Spec(name=reference, pull_policy=policy)  # type: ignore[arg-type]
+        spec = kind.Spec(name=reference, pull_policy=policy)
         observed = kind.observe(spec, site.host)
         changes = kind.diff(spec, observed)
         if changes and not site.folder:

@@ -8,7 +8,6 @@ true for ever; it counts only as long as the store has its layer, and the store 
 from __future__ import annotations
 
 import os
-import time
 from typing import Any
 
 from ..agent.files import private_folder, read_json, write_json
@@ -21,6 +20,11 @@ KEPT_SECONDS = 14 * 86400
 def folder(data: str) -> str:
     """Where the records are."""
     return os.path.join(data, "build", "cache")
+
+
+def whole(data: str) -> str:
+    """Where it is written what whole builds went through (`recall`)."""
+    return os.path.join(data, "build", "whole")
 
 
 def key(*parts: Any) -> str:
@@ -49,26 +53,26 @@ def used(data: str, names: list[str]) -> None:
             continue
 
 
-def tidy(data: str, now: float | None = None) -> None:
-    """Remove records that were not used for long; their layers go with the next collection of the store."""
-    oldest = (time.time() if now is None else now) - KEPT_SECONDS
-    for name in _names(data):
-        path = os.path.join(folder(data), name)
-        try:
-            if os.stat(path).st_mtime < oldest:
-                os.unlink(path)
-        except FileNotFoundError:
-            continue
+def tidy(data: str, oldest: float) -> None:
+    """Remove records that were last used before this time; their layers go with the next collection of the store."""
+    for parent in (folder(data), whole(data)):
+        for name in _names(parent):
+            path = os.path.join(parent, name)
+            try:
+                if os.stat(path).st_mtime < oldest:
+                    os.unlink(path)
+            except FileNotFoundError:
+                continue
 
 
 def kept(data: str) -> set[str]:
     """Hex digests of the layers and blobs that records name."""
-    found = (read(data, name) for name in _names(data))
+    found = (read(data, name) for name in _names(folder(data)))
     return {record["diff_id"] for record in found if record and "diff_id" in record}
 
 
-def _names(data: str) -> list[str]:
+def _names(parent: str) -> list[str]:
     try:
-        return [name for name in os.listdir(folder(data)) if not name.startswith(".")]
+        return [name for name in os.listdir(parent) if not name.startswith(".")]
     except FileNotFoundError:
         return []

@@ -11,13 +11,13 @@ from ..agent.channel import ControllerGone
 from ..agent.files import private_folder, read_json, write_json
 from ..agent.host import Host
 from ..contract.build import Build
-from ..contract.document import canonical, digest
+from ..contract.document import digest
 from ..contract.reference import canonical_name
 from ..contract.spec import encode
 from ..runtime import cgroup
 from ..store.staging import scratch, sweep
 from ..store.store import Image, Store
-from . import cache, finish
+from . import finish, keeping, recall
 from .site import Files, NotBuilt, Report, Site
 from .stages import Stages
 
@@ -63,14 +63,15 @@ def perform(
     store = Store(host.paths.data)
     sweep(store)
     _sweep_cgroups(host)
-    cache.tidy(host.paths.data)
-    with scratch(store) as folder:
+    keeping.tidy(host.paths.data)
+    with keeping.building(host.paths.data), scratch(store) as folder:
         site = Site(build, host, store, files, folder, report, names[0] if names else "")
         stopped = threading.Event()
         watch = threading.Thread(target=_watch, args=(host, site, stopped), daemon=True)
         watch.start()
         try:
             stages = Stages(site)
+            _warn(stages, site)
             state = stages.run()
             image = finish.finish(state, site, names, origin)
         except BaseException:
@@ -85,12 +86,22 @@ def perform(
             site.workshop.close()
             _sweep_cgroups(host)
         _remember(stages, site, image)
+        recall.remember(site, origin, image, finish.image_key(state, site))
     return image
+
+
+def _warn(stages: Stages, site: Site) -> None:
+    """Tell what the lint finds; one that asks for errors was refused already."""
+    for found in stages.findings():
+        where = {"event": "warning", "line": found.lines.first}
+        event = {**where, "rule": found.rule, "text": found.message}
+        site.events.append(event)
+        site.report(**event)
 
 
 def origin_of(build: Build) -> str:
     """What the store records as the source of the image."""
-    return "build:" + digest(canonical(encode(build)))
+    return recall.source_of(encode(build))
 
 
 def _silent(**_: Any) -> None:

@@ -18,7 +18,7 @@ from ..contract.build import Build
 from ..contract.errors import HostctlError
 from ..store.staging import commit_blob, commit_layer, sync
 from ..store.store import EMPTY_LAYER, Store
-from . import cache
+from . import cache, keeping
 from .workshop import Workshop
 
 LONG_SECONDS = 5.0
@@ -56,7 +56,14 @@ class _Pending:
 
 @dataclass
 class Site:
-    """One build, or a look at what it would do (`folder` is empty then)."""
+    """One build, or a look at what it would do (`folder` is empty then).
+
+    Attributes:
+        bases: reference -> image id (hex) of what stages begin with, or take from.
+        steps: key -> diff id of the steps gone through.
+        events: how people were told of them.
+        asked_others: a server was asked what it has; the request alone does not say what comes of it.
+    """
 
     build: Build
     host: Host
@@ -67,6 +74,10 @@ class Site:
     name: str = ""
     workshop: Workshop = field(default_factory=Workshop)
     pulled: set[str] = field(default_factory=set)
+    bases: dict[str, str] = field(default_factory=dict)
+    steps: dict[str, str] = field(default_factory=dict)
+    events: list[dict[str, Any]] = field(default_factory=list)
+    asked_others: bool = False
 
     def __post_init__(self) -> None:
         self.data = self.host.paths.data
@@ -92,6 +103,7 @@ class Site:
             record = cache.read(self.data, key)
             if record is not None and self.has(record["diff_id"]):
                 self._used.append(key)
+                self.steps[key] = record["diff_id"]
                 return record
         if not self.folder:
             raise NotBuilt
@@ -101,6 +113,11 @@ class Site:
         return diff_id in self._pending or self.store.has_layer(diff_id)
 
     # Work.
+
+    def fetch(self, digests: set[str]) -> None:
+        """Have files of the context here."""
+        self.files.fetch(digests)
+        keeping.mark(self.data, digests)
 
     def task(self, task: str, output: Callable[[bytes], None], **arguments: Any) -> dict[str, Any]:
         """Do a task in the worker; nothing is committed meanwhile."""
@@ -152,6 +169,7 @@ class Site:
         """Take over what a step made; its record."""
         record = {"diff_id": done["diff_id"], "size": done["size"], "length": done["length"]}
         record["created"] = stamp(self.latest)
+        self.steps[key] = record["diff_id"]
         with self._lock:
             upper = os.path.join(room, "upper")
             diff_id = record["diff_id"]

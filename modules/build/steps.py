@@ -129,6 +129,7 @@ class _Step:
                 for source in one.sources
                 if downloads.is_remote(source)
             ]
+            self.site.asked_others = self.site.asked_others or bool(fetched)
         if origin.kind != "context":
             chosen.append([self.stages.layers_of(origin), plain])
         elif plain:
@@ -209,7 +210,7 @@ class _Step:
 
     def _local(self, one: of.AnyCopy, selection: Selection) -> list[dict[str, Any]]:
         """Files of the context: they are fetched, and archives of ADD unpacked."""
-        self.site.files.fetch(blobs(selection.items))
+        self.site.fetch(blobs(selection.items))
         jobs: list[dict[str, Any]] = []
         items = []
         for item in selection.items:
@@ -291,10 +292,12 @@ class _Step:
         self._flush()
         seconds = time.monotonic() - begin
         record = self.site.keep(key, room, done, seconds)
+        self.site.events.append(self.event)
         self.site.report(**self.event, state="done", seconds=round(seconds, 2))
         return record
 
     def _cached(self) -> None:
+        self.site.events.append(self.event)
         self.site.report(**self.event, state="cached")
 
     def _output(self, piece: bytes) -> None:

@@ -1,49 +1,76 @@
-"""Runs on the managed host, in the agent: the verb `build`: a request in, events and the image's id out."""
+"""Runs on the managed host, in the agent: the verb `build`: a request in, events and the image's id out.
+
+A build that nothing has changed for is answered from what is written down of it; all else is imported, and asked
+of the controller, only where something may have to be done.
+"""
 
 from __future__ import annotations
 
-import base64
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..agent.channel import Channel
-from ..agent.content import Content
 from ..agent.host import Host, Paths
-from ..contract.build import Build
-from ..contract.spec import decode
-from ..store.filesystem import check_data_folder
-from .perform import origin_of, perform
-from .site import Files
+from ..store.store import Image, Store
+from .recall import recall
+
+if TYPE_CHECKING:
+    from .site import Files
 
 
 def build(host: Host, args: dict[str, Any], channel: Channel) -> int:
     """Build an image.
 
     Args:
-        args: `build` (`contract/build.py`, JSON), `names`, `secrets` (id -> base64).
-    Answers with rows: `{"event": "step" | "log" | "image", ...}`; asks with `need` for content.
+        args: `build` (`contract/build.py`, JSON), `names`, `held` (bases are to be held to rules).
+    Answers with rows: `{"event": "step" | "log" | "image", ...}`; asks with `need` for content, and with `want` for
+    what only a build needs that does something: `secrets` (id -> base64), `credentials`, `registries`.
     """
-    check_data_folder(host.paths)
-    wanted = decode(Build, args["build"])
-    secrets = {name: base64.b64decode(value) for name, value in (args.get("secrets") or {}).items()}
-    host.gone = lambda: channel.gone
-    host.progress = lambda line: _send(channel, {"event": "progress", "text": line})
-    host.take_registries(args)
-    files = stored_files(host, channel, secrets)
-    image = perform(
-        wanted,
-        host,
-        files,
-        [str(name) for name in args.get("names") or ()],
-        origin_of(wanted),
-        lambda **event: _send(channel, event),
-    )
+    names = [str(name) for name in args.get("names") or ()]
+    known = None
+    if not args.get("held"):
+        known = recall(Store(host.paths.data), host.paths.data, args["build"], names)
+    if known is None:
+        image = _build(host, args["build"], names, channel)
+    else:
+        image, events = known
+        for event in events:
+            channel.send("row", data={**event, "state": "cached"}, gather=True)
     _send(channel, {"event": "image", "id": image.image_id, "digest": image.manifest})
     return 0
 
 
+def _build(host: Host, request: dict[str, Any], names: list[str], channel: Channel) -> Image:
+    import base64
+
+    from ..contract.build import Build
+    from ..contract.spec import decode
+    from ..store.filesystem import check_data_folder
+    from .perform import origin_of, perform
+
+    check_data_folder(host.paths)
+    wanted = decode(Build, request)
+    channel.send("want")
+    told, _ = channel.receive()
+    secrets = {name: base64.b64decode(value) for name, value in (told.get("secrets") or {}).items()}
+    host.gone = lambda: channel.gone
+    host.progress = lambda line: _send(channel, {"event": "progress", "text": line})
+    host.take_registries(told, channel)
+    return perform(
+        wanted,
+        host,
+        stored_files(host, channel, secrets),
+        names,
+        origin_of(wanted),
+        lambda **event: _send(channel, event),
+    )
+
+
 def stored_files(host: Host, channel: Channel, secrets: dict[str, bytes]) -> Files:
     """Content that stays in DATA/build/blobs, so that what was sent once is not sent again."""
+    from ..agent.content import Content
+    from .site import Files
+
     folder = os.path.join(host.paths.data, "build")
     content = Content(Paths(folder, host.paths.run), channel, stored=True)
     return Files(

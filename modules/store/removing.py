@@ -5,6 +5,7 @@ What removes takes the host's lock: an apply may be about to use what it has jus
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from ..contract.reference import parse
 from .collect import collect, unneeded
 from .needed import Needed, needed
 from .shown import familiar, find, matches, row_of
-from .staging import prepared, remove_tree
+from .staging import prepared
 from .store import Image, Store
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ def prune(host: Host, args: dict[str, Any], channel: Channel) -> int:
     """Remove images without a name; with `all` also those that no container, release or project needs.
 
     Answers with a row per name and image, then one with the bytes: `freed`. With `dry` nothing is removed.
-    With `cache` the build cache goes, too.
+    With `cache` the build cache goes, too, unless something is just being built.
     """
     store = Store(host.paths.data)
     if args.get("dry"):
@@ -134,6 +135,8 @@ def prune(host: Host, args: dict[str, Any], channel: Channel) -> int:
 
 
 def _prune(store: Store, args: dict[str, Any], who: Needed, channel: Channel) -> int:
+    from ..build import keeping
+
     doomed: list[Image] = []
     rest: list[Image] = []
     for image in store.images():
@@ -144,7 +147,9 @@ def _prune(store: Store, args: dict[str, Any], who: Needed, channel: Channel) ->
         (doomed if goes else rest).append(image)
     # Nameless images that a filter spares stay, as those in use do.
     kept = who.ids | {image.image_id for image in rest if not image.name}
-    freed = unneeded(store, rest, kept, cache=not args.get("cache")).size
+    data = os.path.dirname(store.root)
+    kept_files = keeping.size(data) if args.get("cache") else 0
+    freed = unneeded(store, rest, kept, cache=not args.get("cache")).size + kept_files
     for image in doomed:
         if image.name:
             if not args.get("dry"):
@@ -155,7 +160,7 @@ def _prune(store: Store, args: dict[str, Any], who: Needed, channel: Channel) ->
             channel.send("row", data={"deleted": f"sha256:{image_id}"})
     if not args.get("dry"):
         if args.get("cache"):
-            remove_tree(os.path.join(os.path.dirname(store.root), "build", "cache"))
-        freed = collect(store, kept)
+            keeping.tidy(data, oldest=math.inf)
+        freed = collect(store, kept) + kept_files - keeping.size(data)
     channel.send("row", data={"freed": freed})
     return 0

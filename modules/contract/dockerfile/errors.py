@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from ..errors import HostctlError
-from .instructions import Lines
+
+if TYPE_CHECKING:
+    from .instructions import Lines
 
 
 class DockerfileError(HostctlError):
