@@ -95,7 +95,12 @@ def _details(found: dict[str, Row]) -> list[tuple[str, list[str], list[tuple[str
     cache = [
         (
             host,
-            [item["id"][:12], size_text(item["size"]), "true" if item["in_use"] else "false"],
+            [
+                item["id"][:12],
+                item["type"],
+                size_text(item["size"]),
+                "true" if item["in_use"] else "false",
+            ],
         )
         for host, row in found.items()
         for item in row["cache"]["items"]
@@ -105,5 +110,5 @@ def _details(found: dict[str, Row]) -> list[tuple[str, list[str], list[tuple[str
         ("Images space usage", head, images),
         ("Containers space usage", ["NAME", "IMAGE", "STATUS", "SIZE"], containers),
         ("Local Volumes space usage", ["VOLUME NAME", "LINKS", "SIZE"], volumes),
-        ("Build cache usage", ["CACHE ID", "SIZE", "IN USE"], cache),
+        ("Build cache usage", ["CACHE ID", "CACHE TYPE", "SIZE", "IN USE"], cache),
     ]

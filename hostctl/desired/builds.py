@@ -76,7 +76,8 @@ def build_data(
 
 def _read(file: Path) -> str:
     try:
-        return file.read_text(encoding="utf-8", errors="surrogateescape")
+        # The ends of lines stay as they are: a heredoc keeps them.
+        return file.read_bytes().decode("utf-8", "surrogateescape")
     except OSError as error:
         raise HostctlError(
             f"cannot read the Dockerfile {file}: {error.strerror}",

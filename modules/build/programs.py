@@ -278,6 +278,7 @@ class Program:
             except BlockingIOError:
                 continue
             break
+        os.utime(path)  # the time of its last use
         inside = os.path.join(path, "data")
         if not os.path.isdir(inside):
             os.mkdir(inside)
@@ -298,7 +299,7 @@ class Program:
             from .trees import FILE
 
             chosen = select(self.stages.listing(origin.name), [source])
-            self.site.files.fetch(blobs(chosen.items))
+            self.site.fetch(blobs(chosen.items))
             items = []
             for item in chosen.items:
                 node = item.node

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import Future
+from typing import TYPE_CHECKING
 
 from ..contract.build import IMAGE
 from ..contract.dockerfile import instructions as of
@@ -22,6 +23,9 @@ from .site import Site
 from .state import DEFAULT_PATH, State, configure
 from .steps import do_step
 from .trees import Listing
+
+if TYPE_CHECKING:
+    from ..contract.dockerfile.lint import Finding
 
 AT_ONCE = 4
 
@@ -48,10 +52,7 @@ class Stages:
         if self.dockerfile.directives.error:
             from ..contract.dockerfile import lint
 
-            target = str(self.plans[-1].stage.index)
-            contexts = build.additional_contexts
-            found = lint.check(self.dockerfile, build.args, target=target, contexts=contexts)
-            lint.refuse(found, self.dockerfile)
+            lint.refuse(self.findings(), self.dockerfile)
         self.current: tuple[StagePlan, of.Instruction] | None = None
         self._states: dict[int, Future[tuple[State, Scope]]] = {
             plan.stage.index: Future() for plan in self.plans
@@ -59,6 +60,16 @@ class Stages:
         self._listings: dict[str, Listing] = {}
         self._lock = threading.Lock()
         self.final = self._chain()
+
+    def findings(self) -> list[Finding]:
+        """What the lint says of the stages that are built."""
+        from ..contract.dockerfile import lint
+
+        build = self.site.build
+        target = str(self.plans[-1].stage.index)
+        return lint.check(
+            self.dockerfile, build.args, target=target, contexts=build.additional_contexts
+        )
 
     def _chain(self) -> set[int]:
         """The stages whose layers are part of the image."""

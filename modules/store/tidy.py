@@ -1,8 +1,9 @@
 """Runs on the managed host: old images go by themselves, after an apply and before a pull that would not fit.
 
-What goes: images without a name and tags that a project has declared once, when neither a container nor one of
-the last releases of a service needs them. Where the disk is nearly full, unneeded tags that nobody declared go
-too, the oldest first; those of the last day stay, because somebody may be about to use them.
+What goes: what builds have not used for 14 days; images without a name, and tags that a project has declared once,
+when neither a container nor one of the last releases of a service needs them. Where the disk is nearly full, what
+builds have not used for a day goes, then unneeded tags that nobody declared, the oldest first; those of the last day
+stay, because somebody may be about to use them.
 """
 
 from __future__ import annotations
@@ -32,8 +33,11 @@ def tidy(data: str, undeclared: Iterable[str] = ()) -> list[str]:
     Raises:
         HostctlError: `damaged-record`: it cannot be told what is needed; nothing was removed.
     """
+    from ..build import keeping
+
     store = Store(data)
     who = needed(data)
+    keeping.tidy(data)
     gone = []
     for name in map(canonical_name, undeclared):
         image = store.image(name)
@@ -46,11 +50,14 @@ def tidy(data: str, undeclared: Iterable[str] = ()) -> list[str]:
 
 
 def make_room(store: Store, wanted: int, who: Needed | None = None) -> None:
-    """Remove unneeded tags until so many bytes are free, or none is left."""
+    """Remove what builds did not use for a day, then unneeded tags until so many bytes are free, or none is left."""
     if free(store) >= wanted:
         return
+    from ..build import keeping
+
     data = os.path.dirname(store.root)
     who = who or needed(data)
+    keeping.tidy(data, oldest=time.time() - _FRESH)
     with prepared(store):
         collect(store, who.ids)
         oldest = sorted(store.images(), key=lambda image: image.tagged)

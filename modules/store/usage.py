@@ -55,18 +55,22 @@ def _images(host: Host) -> dict[str, Any]:
 
 
 def _cache(host: Host) -> dict[str, Any]:
-    """Layers of the build cache; those that no image has could be reclaimed (`system prune`)."""
+    """The build cache: what is not a layer of an image could be reclaimed (`system prune`)."""
+    from ..build import keeping
+
     store = Store(host.paths.data)
     layers = cached(store) if os.path.isdir(store.root) else set()
     images = content_of(store, store.images()).layers.keys()
     items: list[dict[str, Any]] = [
         {
             "id": name,
+            "type": "regular",
             "in_use": name in images,
             "size": blob_size(store, name) + layer_size(store, name),
         }
         for name in sorted(layers)
     ]
+    items += keeping.items(host.paths.data)
     sizes = {True: 0, False: 0}
     for item in items:
         sizes[item["in_use"]] += item["size"]
