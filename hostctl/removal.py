@@ -42,6 +42,10 @@ class Removal:
         """There are no further tasks."""
         raise _unexpected("tasks")
 
+    def reply(self, frame: dict[str, Any]) -> dict[str, Any]:
+        """Nothing is pulled."""
+        raise _unexpected(f"an answer about {frame.get('topic')}")
+
 
 def _unexpected(what: str) -> HostctlError:
     return HostctlError(f"cannot destroy: the agent asks for {what}", ref="protocol")

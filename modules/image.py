@@ -93,6 +93,8 @@ class Observed:
         missing_tool: the package that has to be installed first.
         why: of a build, the first step that has to be done.
         used_by: who else needs the tag, so that it may not go.
+        marked: of what is there, the rule of trust that it was found to keep.
+        mark: the rule that what should be there keeps, where it has to be signed.
     """
 
     image_id: str | None
@@ -105,6 +107,8 @@ class Observed:
     missing_tool: str = ""
     why: str = ""
     used_by: tuple[str, ...] = ()
+    marked: str = ""
+    mark: str = ""
 
 
 def content(spec: Spec) -> tuple[str, ...]:
@@ -118,6 +122,18 @@ def content(spec: Spec) -> tuple[str, ...]:
 
 def observe(spec: Spec, host: Host) -> Observed | None:
     """Look at the store; at the registry only where the store cannot answer."""
+    if host.trust is None or spec.state == "absent":
+        return _observe(spec, host)
+    from .store.store import Store
+    from .store.trust import check_before, check_found
+
+    image = Store(host.paths.data).image(spec.name)
+    check_before(spec, image, host)
+    found = _observe(spec, host)
+    return check_found(spec, image, found, host) if found else None
+
+
+def _observe(spec: Spec, host: Host) -> Observed | None:
     from .store.filesystem import check_data_folder
     from .store.store import Store
 
@@ -258,6 +274,9 @@ def diff(spec: Spec, observed: Observed | None) -> list[Change]:
     assert observed is not None
     if not _differs(spec, observed):
         return []
+    if _is_there(observed):
+        before = "by another rule" if observed.marked else "not looked at"
+        return [Change(Action.UPDATE, "signature", before, "good", Reason.DIFFERS)]
     after: Any = observed.wanted or UNKNOWN
     changes = []
     if observed.missing_tool:
@@ -289,9 +308,12 @@ def diff(spec: Spec, observed: Observed | None) -> list[Change]:
 
 
 def _differs(spec: Spec, observed: Observed) -> bool:
-    if observed.image_id is None or observed.image_id != observed.target_id:
-        return True
-    return observed.digest != observed.wanted
+    return not _is_there(observed) or bool(observed.mark and observed.mark != observed.marked)
+
+
+def _is_there(observed: Observed) -> bool:
+    same = observed.image_id is not None and observed.image_id == observed.target_id
+    return same and observed.digest == observed.wanted
 
 
 def _note(spec: Spec, observed: Observed) -> str:
@@ -327,7 +349,12 @@ def apply(
 
             image = make(spec, host)
         else:
-            image = obtain(spec, observed, _origin(spec), store, host)
+            known = None
+            if observed.mark and _is_there(observed):
+                from .store.trust import keep_mark
+
+                known = keep_mark(spec.name, observed, store)
+            image = known or obtain(spec, observed, _origin(spec), store, host)
     except CannotApply:
         raise
     except HostctlError as error:

@@ -51,10 +51,8 @@ class Ground:
         found, logins = connections(hosts), Logins()
         self._hosts = hosts
         self.targets = [Target.from_vars(name, variables) for name, variables in found.items()]
-        self.told = {
-            name: logins.of(name, variables).for_references(images)
-            for name, variables in found.items()
-        }
+        self._logins = {name: logins.of(name, variables) for name, variables in found.items()}
+        self.told = {name: one.for_references(images) for name, one in self._logins.items()}
         self._live = sys.stderr.isatty() and not quiet
         self._lock = threading.Lock()
 
@@ -69,7 +67,8 @@ class Ground:
 
             name = session.target.name
             found = []
-            for header, _ in call(session, verb, {**args, **self.told[name]}):
+            told = {**args, **self.told[name]}
+            for header, _ in call(session, verb, told, self._logins[name].reply):
                 if header["type"] == "row":
                     found.append(header["data"])
                 elif header["type"] == "progress":

@@ -33,6 +33,15 @@ class Keyring:
                 self._found[name] = self._look(name)
             return self._found[name]
 
+    def known(self, name: str) -> Entry | None:
+        """The same without asking a helper: empty where there is no login, None where only a helper can tell."""
+        with self._lock:
+            if name in self._found:
+                return self._found[name] or {}
+        if _needs_helper(name.partition("/")[0]):
+            return None
+        return self.find(name) or {}
+
     def store(self, host: str, login: Entry) -> str:
         """Keep a login where Docker would; says where, for people.
 
@@ -91,6 +100,17 @@ class Keyring:
             if found := self._asked[key]:
                 return found
         return files.entry(path, content, name)
+
+
+def _needs_helper(host: str) -> bool:
+    """Whether `find` would ask a helper. A file that cannot be read is for `find` to mention."""
+    for path in files.files():
+        try:
+            if files.helper_of(files.read(path), host):
+                return True
+        except HostctlError:
+            continue
+    return False
 
 
 def _server(host: str) -> str:

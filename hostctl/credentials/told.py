@@ -1,10 +1,13 @@
-"""Runs on the controller: what one host is told about registries: logins and settings of those it needs, no others."""
+"""Runs on the controller: what one host is told about registries: logins and settings of those it needs, no others.
+
+And what it is answered when it asks: for a login that a helper keeps, for what signatures are worth.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hostctl_host.contract.document import Resource
 from hostctl_host.contract.errors import HostctlError
@@ -21,15 +24,21 @@ from hostctl_host.contract.registries import (
 from .bases import bases
 from .keyring import Keyring
 
+if TYPE_CHECKING:
+    from hostctl_host.contract.trust import Trust
+
 VARIABLE = "hostctl_registries"
+TRUST = "hostctl_trust"
 
 
 @dataclass
 class Logins:
-    """The operator's logins and one host's settings (`hostctl_registries`)."""
+    """The operator's logins, and one host's settings (`hostctl_registries`) and rules (`hostctl_trust`)."""
 
     settings: Mapping[str, RegistrySettings] = field(default_factory=dict)
     keyring: Keyring = field(default_factory=Keyring)
+    trust: Trust | None = None
+    _offered: set[str] = field(default_factory=set, repr=False, compare=False)
 
     def of(
         self,
@@ -42,27 +51,38 @@ class Logins:
         Args:
             take: is given what is wrong with them instead of its being raised.
         Raises:
-            HostctlError: `bad-registries`, with the host in `where`.
+            HostctlError: `bad-registries`, with the host in `where`; `bad-trust`.
         """
+        wrong: list[HostctlError] = []
+        settings: Mapping[str, RegistrySettings] = {}
         try:
-            return Logins(parse_registries(variables.get(VARIABLE) or {}), self.keyring)
+            settings = parse_registries(variables.get(VARIABLE) or {})
         except ValueError as error:
-            wrong = HostctlError(
-                f"cannot use {VARIABLE}: {error}",
-                where=host,
-                hint="write {HOST: {insecure, mirrors, ca, cert, key, username, password}}",
-                ref="bad-registries",
+            wrong.append(
+                HostctlError(
+                    f"cannot use {VARIABLE}: {error}",
+                    where=host,
+                    hint="write {HOST: {insecure, mirrors, ca, cert, key, username, password}}",
+                    ref="bad-registries",
+                )
             )
-        if take is None:
-            raise wrong
-        take(wrong)
-        return self
+        trust = None
+        if variables.get(TRUST) is not None:
+            from ..trust import policy
+
+            trust = policy(variables[TRUST], host, wrong.append)
+        for one in wrong:
+            if take is None:
+                raise one
+            take(one)
+        return Logins(settings, self.keyring, trust)
 
     def for_references(self, references: Iterable[str]) -> dict[str, Any]:
-        """The fields `credentials` and `registries` of a frame, for images that are pulled or pushed.
+        """The fields `credentials`, `registries` and `trust` of a frame, for images that are pulled or pushed.
 
         A setting's own login wins over the operator's files. Repositories, not registries, have logins
-        here: what is for one organisation of a registry goes to nobody else.
+        here: what is for one organisation of a registry goes to nobody else. A login that only a helper
+        knows is offered (`ask`), and looked up when the host wants it.
         """
         logins: dict[str, dict[str, str]] = {}
         servers: dict[str, RegistrySettings] = {}
@@ -75,15 +95,38 @@ class Logins:
             if given.username:
                 login = {"username": given.username, "password": given.password}
             else:
-                login = self.keyring.find(name)
+                login = self.keyring.known(name)
+                if login is None:
+                    self._offered.add(name)
+                    logins[name] = {"ask": "a helper may have it"}
             if login:
                 logins[name] = login
-        return {"credentials": logins, "registries": sent(servers)}
+        told: dict[str, Any] = {"credentials": logins, "registries": sent(servers)}
+        if self.trust is not None:
+            from hostctl_host.contract.trust import sent as rules
+
+            told["trust"] = rules(self.trust)
+        return told
 
     def for_images(self, *resources: Iterable[Resource]) -> dict[str, Any]:
         """The same for all images that these resources may pull; nothing where there are none."""
-        wanted = [image for some in resources for image in _images_of(some)]
-        return self.for_references(wanted) if wanted else {}
+        listed = [resource for some in resources for resource in some]
+        wanted = _images_of(listed)
+        held = self.trust is not None and any(resource.kind == "image" for resource in listed)
+        return self.for_references(wanted) if wanted or held else {}
+
+    def reply(self, frame: Mapping[str, Any]) -> dict[str, Any]:
+        """The `answer` to a host's `question`. A login is given to whom it was offered, and to nobody else."""
+        answer: dict[str, Any] = {"type": "answer", "number": frame["number"]}
+        if frame["topic"] == "login" and frame["name"] in self._offered:
+            answer["login"] = self.keyring.find(frame["name"])
+        if frame["topic"] == "trust" and self.trust is not None:
+            from ..trust import problem
+
+            reference = str(frame["reference"])
+            rule = self.trust.of(parse(reference))
+            answer["problem"] = problem(rule, reference, frame["digest"], frame["signatures"])
+        return answer
 
     def _repositories(self, references: Iterable[str]) -> list[str]:
         """`host/path` of each image, at its registry and at the mirrors of that."""

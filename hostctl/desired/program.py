@@ -225,6 +225,10 @@ class HostProgram:
             **self.logins.for_images(resources, handlers),
         }
 
+    def reply(self, frame: dict[str, Any]) -> dict[str, Any]:
+        """The `answer` frame to a `question`."""
+        return self.logins.reply(frame)
+
     def _all(self, task: Task, key: str, conditions: tuple[Any, ...], scope: Scope) -> bool:
         return all(
             self._renderer.engine.condition(scope, one, task.place(key)) for one in conditions

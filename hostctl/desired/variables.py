@@ -10,6 +10,10 @@ from typing import Any
 from ..inventory import Inventory
 from ..template import Engine, Scope
 from ..template.scope import MISSING, HostVars
+from ..yaml.values import placed
+
+PLACED = ("hostctl_trust",)
+"""Variables whose errors and entries are shown with their places."""
 
 
 @dataclass
@@ -100,5 +104,6 @@ def connection_variables(
         ):
             value = scope.get(key)
             if value is not MISSING:
-                out[key] = value
+                raw = next((layer[key] for layer in scope.layers if key in layer), None)
+                out[key] = placed(value, raw) if key in PLACED else value
     return out

@@ -24,6 +24,7 @@ from .stream import Connection, Reader, Stream
 from .target import Target, Unreachable
 
 Frame = tuple[dict[str, Any], bytes]
+Reply = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,9 @@ class HostProgram(Protocol):
 
     def next(self) -> dict[str, Any]:
         """The next `tasks` frame."""
+
+    def reply(self, frame: dict[str, Any]) -> dict[str, Any]:
+        """The `answer` frame to a `question`."""
 
 
 class Session:
@@ -272,6 +276,8 @@ def run_program(
                     session.send(program.verdict(header))
             case "batch":
                 session.send(program.next())
+            case "question":
+                session.send(program.reply(header))
             case "report":
                 return report_from_json(header["report"])
             case "locked":
@@ -315,10 +321,17 @@ def _locked(target: Target, header: dict[str, Any]) -> HostReport:
 
 
 class Call:
-    """One verb's answer: iterate over its `row` and `data` frames; `code` is there at the end."""
+    """One verb's answer: iterate over its `row` and `data` frames; `code` is there at the end.
 
-    def __init__(self, session: Session, verb: str, args: dict[str, Any]) -> None:
+    Args:
+        reply: the `answer` frame to a `question`; for verbs whose hosts have some.
+    """
+
+    def __init__(
+        self, session: Session, verb: str, args: dict[str, Any], reply: Reply | None = None
+    ) -> None:
         self.session = session
+        self._reply = reply
         self.code: int | None = None
         session.send({"type": "call", "verb": verb, "args": args})
 
@@ -329,6 +342,9 @@ class Call:
                 return
             if header["type"] == "error":
                 raise _agent_error(self.session.target, header)
+            if header["type"] == "question" and self._reply is not None:
+                self.session.send(self._reply(header))
+                continue
             yield header, body
         raise self.session._died()
 
@@ -353,9 +369,9 @@ class Call:
         self.session.send({"type": "detach"})
 
 
-def call(session: Session, verb: str, args: dict[str, Any]) -> Call:
+def call(session: Session, verb: str, args: dict[str, Any], reply: Reply | None = None) -> Call:
     """Call a verb (see `agent/calls.py`) on a `serve` session."""
-    return Call(session, verb, args)
+    return Call(session, verb, args, reply)
 
 
 def _agent_error(target: Target, header: dict[str, Any]) -> HostctlError:

@@ -97,6 +97,16 @@ def place_of(value: Any, path: str = "") -> Place:
     return Place(path=path)
 
 
+def placed(value: Any, raw: Any) -> Any:
+    """A rendered map with the positions of what it was rendered from, as deep as both are maps."""
+    if not isinstance(value, dict) or not isinstance(raw, Map):
+        return value
+    out = Map(raw.file, raw.line, raw.column)
+    out.marks = raw.marks
+    out.update((key, placed(item, raw.get(key))) for key, item in value.items())
+    return out
+
+
 def _join(path: str, key: str) -> str:
     return f"{path}.{key}" if path else key
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Callable
 
@@ -11,6 +11,9 @@ from .paths import DATA_DIR, RUN_DIR, Paths
 if TYPE_CHECKING:
     from ..contract.change import Change
     from ..contract.registries import RegistrySettings
+    from ..contract.trust import Trust
+    from .channel import Channel
+    from .exchange import Exchange
 
 __all__ = ["DATA_DIR", "RUN_DIR", "Host", "Paths"]
 
@@ -32,8 +35,12 @@ class Host:
         progress: shows one line about the running resource.
         snapshot: what was read before plan mode dropped the right to (for example `nft`).
         gone: whether the controller has hung up (Ctrl-C there): what can be stopped should end.
-        credentials: registry or repository -> {"username", "password"} or {"identitytoken"}; in memory only.
+        credentials: registry or repository -> {"username", "password"} or {"identitytoken"}, perhaps asked for
+            when it is looked at (`store/logins.py`); in memory only.
         registries: how registries are spoken to, by host (`hostctl_registries`).
+        trust: which images may be used (`hostctl_trust`); None where all may.
+        ask: topic and fields -> the controller's answer (`agent/asking.py`).
+        exchange: images that hosts of this run make for each other; None where there are none.
     """
 
     paths: Paths = field(default_factory=Paths)
@@ -48,13 +55,33 @@ class Host:
     progress: Callable[[str], None] = lambda _: None
     snapshot: dict[str, str] = field(default_factory=dict)
     gone: Callable[[], bool] = lambda: False
-    credentials: dict[str, dict[str, str]] = field(default_factory=dict)
+    credentials: dict[str, Mapping[str, str]] = field(default_factory=dict)
     registries: dict[str, RegistrySettings] = field(default_factory=dict)
+    trust: Trust | None = None
+    ask: Callable[..., dict[str, Any]] = lambda _, **__: {}
+    exchange: Exchange | None = None
 
-    def take_registries(self, frame: dict[str, Any]) -> None:
-        """Remember the logins and settings that a frame brings."""
-        self.credentials.update(frame.get("credentials") or {})
+    def take_registries(self, frame: dict[str, Any], channel: Channel) -> None:
+        """Remember the logins, settings and rules that a frame brings."""
+        for name, login in (frame.get("credentials") or {}).items():
+            if login.get("ask"):
+                from ..store.logins import AskedLogin
+
+                self._open_questions(channel)
+                login = AskedLogin(name, self.ask)
+            self.credentials[name] = login
         if frame.get("registries"):
             from ..contract.registries import parse_registries
 
             self.registries.update(parse_registries(frame["registries"]))
+        if frame.get("trust"):
+            from ..contract.trust import received
+
+            self._open_questions(channel)
+            self.trust = received(frame["trust"])
+
+    def _open_questions(self, channel: Channel) -> None:
+        from .asking import Asking
+
+        if not isinstance(self.ask, Asking):
+            self.ask = Asking(channel)

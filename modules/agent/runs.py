@@ -50,7 +50,7 @@ class Session:
                 hint="the controller and its agent come from different versions; install hostctl anew",
                 ref="document-version",
             )
-        self._host.take_registries(header)
+        self._host.take_registries(header, self._channel)
         executor, handlers, records = self._prepare(document.project)
         records.source = document.source
         try:
@@ -127,7 +127,7 @@ class Session:
             raise HostctlError(
                 f"cannot use a {header['type']} frame here: tasks must follow", ref="protocol"
             )
-        self._host.take_registries(header)
+        self._host.take_registries(header, self._channel)
         return Document(
             project=self._host.project,
             resources=tuple(resource_from_json(item) for item in header.get("resources", ())),

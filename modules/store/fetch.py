@@ -60,6 +60,7 @@ def bring(
     name: str,
     pinned_digest: str = "",
     origin: str = "",
+    trusted: str = "",
     progress: Callable[[str], None] = _silent,
 ) -> Image:
     """Fetch, verify, unpack and tag one image.
@@ -72,6 +73,7 @@ def bring(
         name: the tag that it gets.
         pinned_digest: what the registry calls it; default the manifest's own digest.
         origin: recorded as the image's source.
+        trusted: recorded as the mark of the rule that it was found to keep.
         progress: takes a line such as `pulling 12/96 MB`.
     Raises:
         HostctlError: nothing is tagged then; verified layers stay for the next attempt.
@@ -84,6 +86,7 @@ def bring(
         size=len(manifest.raw),
         pinned=pinned_digest or manifest.digest,
         source=origin,
+        trusted=trusted,
     )
     sweep(store)
     blobs = [manifest.config, *manifest.layers]

@@ -27,7 +27,7 @@ def obtain(spec: Spec, observed: Observed, origin: str, store: Store, host: Host
     """The image under its name: from the store itself if it is there already under another one."""
     for image in store.images():
         if image.source == origin and image.image_id == observed.target_id:
-            wanted = replace(image, pinned=observed.wanted or image.pinned)
+            wanted = replace(image, pinned=observed.wanted or image.pinned, trusted=observed.mark)
             store.tag(spec.name, wanted)
             return wanted
     if spec.bootstrap is not None:
@@ -41,6 +41,10 @@ def _pull(spec: Spec, observed: Observed, origin: str, store: Store, host: Host)
     """Pull exactly what was planned, even if the tag has moved since."""
     registry = registry_of(spec, host)
     registry.reference = replace(registry.reference, digest=observed.wanted)
+    if host.trust is not None:
+        from .trust import check_pull
+
+        check_pull(registry.reference, observed.mark, host)
     try:
         remote = registry.resolve(spec.platform)
         return bring(
@@ -51,6 +55,7 @@ def _pull(spec: Spec, observed: Observed, origin: str, store: Store, host: Host)
             name=spec.name,
             pinned_digest=remote.digest,
             origin=origin,
+            trusted=observed.mark,
             progress=host.progress,
         )
     finally:

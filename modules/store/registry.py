@@ -161,6 +161,15 @@ class Registry:
         # The server may have left the filter out.
         return [one for one in found if artifact_type in ("", one.get("artifactType"))]
 
+    def optional_manifest(self, target: str) -> bytes | None:
+        """The bytes of what the repository may have under a tag or digest; None where it has not."""
+        try:
+            return self._manifest(target)[0]
+        except HostctlError as error:
+            if error.ref == "image-not-found":
+                return None
+            raise
+
     def _manifest(self, target: str) -> tuple[bytes, str, str]:
         """A manifest's bytes, verified digest and claimed type."""
         return self._first(lambda endpoint: self._manifest_of(endpoint, target))

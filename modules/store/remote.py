@@ -20,7 +20,7 @@ def pull(host: Host, args: dict[str, Any], channel: Channel) -> int:
     """Bring what the tag points to now into the store. One row: `name`, `digest`, `id`, `status`."""
     from .. import image
 
-    host.take_registries(args)
+    host.take_registries(args, channel)
     host.progress = _shown(channel)
     name = canonical_name(str(args["image"]))
     spec = image.Spec(
@@ -65,7 +65,7 @@ def push(host: Host, args: dict[str, Any], channel: Channel) -> int:
 
     from .push import Push
 
-    host.take_registries(args)
+    host.take_registries(args, channel)
     pushed = Push(
         store,
         image,
@@ -85,7 +85,7 @@ def login(host: Host, args: dict[str, Any], channel: Channel) -> int:
     from .endpoint import Endpoint
     from .transport import Url
 
-    host.take_registries(args)
+    host.take_registries(args, channel)
     server = str(args["registry"])
     endpoint = Endpoint(
         Reference(server, ""),

@@ -31,6 +31,7 @@ _IMAGE_ID = "io.hostctl.image.id"
 _PINNED = "io.hostctl.image.pinned"
 _SOURCE = "io.hostctl.image.source"
 _TAGGED = "io.hostctl.image.tagged"
+_TRUSTED = "io.hostctl.image.trusted"
 EMPTY_LAYER = "empty"
 
 
@@ -46,6 +47,7 @@ class Image:
         pinned: digest that the registry gave for the tag: of the manifest or of the index above it.
         source: where it came from (`pull:REFERENCE`, `bootstrap:HASH`, `archive:HASH`).
         tagged: when it got its name, in seconds since 1970; 0 where nobody wrote it down.
+        trusted: the mark of the rule by which its signature was found good (`contract/trust.py`).
     """
 
     name: str
@@ -56,6 +58,7 @@ class Image:
     pinned: str = ""
     source: str = ""
     tagged: int = 0
+    trusted: str = ""
 
 
 class Store:
@@ -225,6 +228,7 @@ def _image(descriptor: dict[str, Any]) -> Image:
         pinned=notes.get(_PINNED, ""),
         source=notes.get(_SOURCE, ""),
         tagged=int(notes.get(_TAGGED, 0)),
+        trusted=notes.get(_TRUSTED, ""),
     )
 
 
@@ -236,6 +240,7 @@ def _descriptor(image: Image) -> dict[str, Any]:
         _PINNED: image.pinned,
         _SOURCE: image.source,
         _TAGGED: str(image.tagged or ""),
+        _TRUSTED: image.trusted,
     }
     return {
         "mediaType": image.media_type,
