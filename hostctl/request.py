@@ -17,6 +17,8 @@ from hostctl.report.run import Mode
 
 if TYPE_CHECKING:
     from hostctl.desired import CompiledPlay
+    from hostctl.desired.elsewhere import Builder
+    from hostctl.desired.pins import Pins
     from hostctl.desired.program import HostProgram
 
 
@@ -29,6 +31,7 @@ class Request:
         sessions: the agent, deadlines, passwords.
         dry: only say what would be done.
         volumes: destroy removes volumes, too.
+        pins: the playbook's lock file, where there is one.
     """
 
     mode: Mode
@@ -43,6 +46,7 @@ class Request:
     prune: bool = False
     volumes: bool = False
     forks: int = 50
+    pins: Pins | None = None
 
     @property
     def agent_mode(self) -> str:
@@ -58,6 +62,7 @@ class Request:
             "extra_vars": self.extra_vars,
             "prune": self.prune,
             "check_mode": self.dry,
+            "pins": self.pins,
         }
 
     def ordered(self, plays: Iterable[CompiledPlay]) -> list[CompiledPlay]:
@@ -77,7 +82,7 @@ class Request:
         except HostctlError:
             return []  # the run says what is wrong, and with which host
 
-    def work_for(self, program: HostProgram) -> tuple[Target, Work]:
+    def work_for(self, program: HostProgram | Builder) -> tuple[Target, Work]:
         """How to reach the program's host, and what is to be done there."""
         target = _target(program.host.name, program.connection, program.become)
         if self.mode is Mode.DESTROY:

@@ -10,6 +10,7 @@ from .contract.build import Build
 from .contract.change import UNKNOWN, Action, Change, Reason
 from .contract.compose import COMMAND, ENVIRONMENT, WORDS
 from .contract.errors import CannotApply, CannotObserve, HostctlError
+from .contract.pull_policy import check_policy, period
 
 if TYPE_CHECKING:
     from .store.store import Image, Store
@@ -37,19 +38,28 @@ class Spec:
     """Where the image comes from: exactly one of pull (nothing set), `bootstrap`, `archive` or `build`.
 
     `name` is the reference that containers use (`docker.io/library/nginx:1`, or a key of `images:`).
+    `pull_policy` is Compose's (`contract/pull_policy.py`); left out, an image is pulled when it is missing, and
+    one that is built here is kept as its build makes it.
+    `on`: the host that builds it, for others to get it from; on the wire the host that it comes from, and empty
+    where it is built here. `shared`: others get what this host builds. `pin`: the digest that is wanted under a
+    tag; `repin`: the controller is told which it is now.
     `archive` is an OCI layout (directory or tar) or a `docker save` file on the controller; the controller
     replaces it by `content`: path inside the archive -> digest of a blob of this run.
     """
 
     name: str
     pull: str = ""
-    pull_policy: Literal["missing", "if_not_present", "always", "never"] = "missing"
+    pull_policy: str = ""
     platform: str = ""
     insecure: bool = False
     bootstrap: Bootstrap | None = None
     build: Build | None = None
     archive: str = ""
     content: dict[str, str] = field(default_factory=dict)
+    on: str = ""
+    shared: bool = False
+    pin: str = ""
+    repin: bool = False
     state: Literal["present", "absent"] = "present"
 
     def __post_init__(self) -> None:
@@ -65,6 +75,17 @@ class Spec:
         given = [name for name, there in sources.items() if there]
         if len(given) > 1:
             raise ValueError(f"an image has one source, not {' and '.join(given)}")
+        check_policy(self.pull_policy)
+        if self.pull_policy and given not in ([], ["pull"], ["build"]):
+            raise ValueError(f"pull_policy is for what is pulled or built, and this is {given[0]}")
+        if self.build is None and (self.on or self.pull_policy == "build"):
+            word = "on" if self.on else "pull_policy: build"
+            raise ValueError(f"{word} is for an image with build")
+        if self.build is not None and period(self.pull_policy) is not None:
+            raise ValueError(
+                f"pull_policy {self.pull_policy} is for what is pulled; an image with build knows build,"
+                " missing and never (build.pull: true asks for its base)"
+            )
         try:
             if self.bootstrap is not None:
                 from .store.values import check_bootstrap
@@ -92,6 +113,8 @@ class Observed:
         layers: layers that a pull would fetch.
         missing_tool: the package that has to be installed first.
         why: of a build, the first step that has to be done.
+        moved: what a pinned tag stands for now, where that is something else.
+        looked: the registry was asked, because the time of its policy had come.
         used_by: who else needs the tag, so that it may not go.
         marked: of what is there, the rule of trust that it was found to keep.
         mark: the rule that what should be there keeps, where it has to be signed.
@@ -106,6 +129,8 @@ class Observed:
     layers: int = 0
     missing_tool: str = ""
     why: str = ""
+    moved: str = ""
+    looked: bool = False
     used_by: tuple[str, ...] = ()
     marked: str = ""
     mark: str = ""
@@ -113,11 +138,18 @@ class Observed:
 
 def content(spec: Spec) -> tuple[str, ...]:
     """The archive's blobs; of a build what lists its files, which are asked for when a step needs them."""
+    if spec.on:
+        return ()
     if spec.build is not None:
         from .build.kind import listings
 
         return listings(spec.build)
     return tuple(sorted(set(spec.content.values())))
+
+
+def awaited(spec: Spec) -> str:
+    """What another host builds first."""
+    return spec.name if spec.on and spec.state == "present" else ""
 
 
 def observe(spec: Spec, host: Host) -> Observed | None:
@@ -144,29 +176,21 @@ def _observe(spec: Spec, host: Host) -> Observed | None:
     if image is None:
         check_data_folder(host.paths)
     if spec.build is not None:
-        from .build.kind import observe as look
+        from .store.elsewhere import observe_build
 
-        return look(spec, store, image, host)
+        return observe_build(spec, store, image, host)
     if spec.bootstrap is not None or spec.content:
         return _observe_made(spec, store, image)
-    if image is not None and spec.pull_policy != "always" and _same_pull(spec, image):
-        return _as_it_is(image)
-    if spec.pull_policy == "never":
-        if image is not None and not spec.pull:
-            return _as_it_is(image)
-        raise CannotObserve(
-            f"cannot use image {spec.name}: it is not on the host, and pull_policy is never",
-            hint="load or build it first, or set pull_policy: missing",
-            ref="image-missing",
-        )
-    return _observe_pull(spec, store, image, host)
+    from .store.pulled import observe as look
+
+    return look(spec, store, image, host)
 
 
-def _as_it_is(image: Image) -> Observed:
+def as_it_is(image: Image) -> Observed:
     return Observed(image.image_id, image.image_id, image.pinned, image.pinned, image.source)
 
 
-def _origin(spec: Spec) -> str:
+def origin_of(spec: Spec) -> str:
     """What the store records as the source of what this spec makes."""
     if spec.bootstrap is not None:
         from .store.bootstrap import identity
@@ -183,16 +207,8 @@ def _origin(spec: Spec) -> str:
     return f"pull:{canonical_name(spec.pull or spec.name)}{platform}"
 
 
-def _same_pull(spec: Spec, image: Image) -> bool:
-    """Whether the tag may stay. One that stands for itself may be any image (loaded, built, ...)."""
-    from .contract.reference import canonical_name
-
-    itself = not spec.pull or canonical_name(spec.pull) == canonical_name(spec.name)
-    return (itself and not spec.platform) or image.source == _origin(spec)
-
-
 def _observe_made(spec: Spec, store: Store, image: Image | None) -> Observed:
-    origin = _origin(spec)
+    origin = origin_of(spec)
     known = next((item for item in store.images() if item.source == origin), None)
     missing = ""
     if spec.bootstrap is not None and known is None:
@@ -221,32 +237,6 @@ def _missing_tool(spec: Spec) -> str:
             ref="program-missing",
         )
     return TOOLS[0]
-
-
-def _observe_pull(spec: Spec, store: Store, image: Image | None, host: Host) -> Observed:
-    from .store.obtain import registry_of
-
-    registry = registry_of(spec, host)
-    try:
-        if image is not None and _same_pull(spec, image) and registry.digest() == image.pinned:
-            return _as_it_is(image)
-        remote = registry.resolve(spec.platform)
-    except HostctlError as error:
-        raise CannotObserve(error.message, hint=error.hint, ref=error.ref) from error
-    finally:
-        registry.close()
-    if image is not None and image.image_id == remote.manifest.image_id and _same_pull(spec, image):
-        return Observed(image.image_id, image.image_id, image.pinned, remote.digest, image.source)
-    absent = {layer for layer in remote.manifest.layers if not store.has_blob(layer.digest)}
-    return Observed(
-        image_id=image.image_id if image else None,
-        target_id=remote.manifest.image_id,
-        digest=image.pinned if image else "",
-        wanted=remote.digest,
-        source=image.source if image else "",
-        download=sum(layer.size for layer in absent),
-        layers=len(absent),
-    )
 
 
 def _observe_removal(spec: Spec, image: Image, host: Host) -> Observed:
@@ -317,16 +307,33 @@ def _is_there(observed: Observed) -> bool:
 
 
 def _note(spec: Spec, observed: Observed) -> str:
+    if spec.on and observed.target_id is None:
+        return f"from {spec.on}, which builds it"
+    if spec.on:
+        return f"from {spec.on}: {_amount(observed)}" if observed.layers else f"from {spec.on}"
     if spec.build is not None:
         return f"builds from {observed.why}" if observed.why else "all steps are cached"
     if spec.bootstrap is not None:
         return f"bootstraps {spec.bootstrap.suite}" if observed.target_id is None else ""
     if spec.content:
         return "from an archive"
-    if not observed.layers:
-        return ""
+    digest = observed.wanted[: len("sha256:") + 12] + (" (pinned)" if spec.pin else "")
+    return f"pulls {_amount(observed)}, {digest}" if observed.layers else digest
+
+
+def _amount(observed: Observed) -> str:
     layers = "1 layer" if observed.layers == 1 else f"{observed.layers} layers"
-    return f"pulls {observed.download / 1e6:.1f} MB in {layers}"
+    return f"{observed.download / 1e6:.1f} MB in {layers}"
+
+
+def warnings(spec: Spec, host: Host) -> list[str]:
+    """A pinned tag stands for something else now."""
+    observed = host.observations.get(f"image.{spec.name}")
+    if not isinstance(observed, Observed) or not observed.moved:
+        return []
+    from .store.pulled import moved
+
+    return moved(spec, observed)
 
 
 def apply(
@@ -344,7 +351,11 @@ def apply(
         assert observed is not None
         if observed.missing_tool:
             install(observed.missing_tool, spec.name, host)
-        if spec.build is not None:
+        if spec.on:
+            from .store.elsewhere import obtain as fetch
+
+            image = fetch(spec, store, host)
+        elif spec.build is not None:
             from .build.kind import make
 
             image = make(spec, host)
@@ -354,7 +365,7 @@ def apply(
                 from .store.trust import keep_mark
 
                 known = keep_mark(spec.name, observed, store)
-            image = known or obtain(spec, observed, _origin(spec), store, host)
+            image = known or obtain(spec, observed, origin_of(spec), store, host)
     except CannotApply:
         raise
     except HostctlError as error:

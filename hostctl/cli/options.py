@@ -58,6 +58,7 @@ class RunOptions:
     skip_tags: tuple[str, ...] = ()
     lock_wait: float = 0.0
     prune: bool = False
+    pin: bool = False
     diff: bool = True
     as_json: bool = False
 
@@ -137,7 +138,7 @@ _HOST_OPTIONS: list[tuple[tuple[str, ...], dict[str, Any]]] = [
     (("-v", "--verbose"), {"count": True, "help": "Say more; -vv still more."}),
     (("--debug",), {"is_flag": True, "help": "Show tracebacks of errors."}),
 ]
-_CHOOSING = ("--tags", "--skip-tags", "--prune")
+_CHOOSING = ("--tags", "--skip-tags", "--prune", "--pin")
 _RUN_OPTIONS: list[tuple[tuple[str, ...], dict[str, Any]]] = [
     (
         ("-t", "--tags"),
@@ -154,6 +155,13 @@ _RUN_OPTIONS: list[tuple[tuple[str, ...], dict[str, Any]]] = [
         },
     ),
     (("--prune",), {"is_flag": True, "help": "Remove what the project no longer declares."}),
+    (
+        ("--pin",),
+        {
+            "is_flag": True,
+            "help": "Ask the registries what tags stand for now, and write that to PLAYBOOK.lock.",
+        },
+    ),
     (
         ("-D/--no-diff", "--diff/", "diff"),
         {"default": True, "help": "Show text diffs of files (the default)."},

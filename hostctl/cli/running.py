@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from .options import HostOptions, RunOptions, default_inventories
 from .variables import parse_extra_vars
 
 if TYPE_CHECKING:
+    from hostctl.desired.pins import Pins
     from hostctl.report.run import Mode, RunReport
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -37,9 +39,11 @@ def run_playbook(
     """The run itself, with its progress on stderr. `dry` says what it would do."""
     from hostctl.converge import converge
     from hostctl.report.progress import Progress
+    from hostctl.report.run import Mode
     from hostctl.report.style import Style
     from hostctl.request import Request
 
+    pins = _pins(playbook, run.pin)
     request = Request(
         mode=mode,
         playbook=playbook,
@@ -53,11 +57,26 @@ def run_playbook(
         dry=dry,
         volumes=volumes,
         forks=hosts.forks,
+        pins=pins,
     )
     style = Style.of(sys.stderr)
     live = sys.stderr.isatty() and not run.as_json
     with Progress(sys.stderr, style, live=live, verbose=hosts.verbose) as progress:
-        return converge(request, progress)
+        report = converge(request, progress)
+        if pins is not None and mode is not Mode.DESTROY:
+            whole = not (hosts.limit or run.tags or run.skip_tags) and report.is_whole
+            for line in pins.finish(whole=whole):
+                progress.tell(line)
+        return report
+
+
+def _pins(playbook: Path, refresh: bool) -> Pins | None:
+    """The lock file beside the playbook; nothing is loaded where there is none."""
+    if not refresh and not os.path.lexists(f"{playbook}.lock"):
+        return None
+    from hostctl.desired.pins import Pins
+
+    return Pins.of(playbook, refresh)
 
 
 def show(report: RunReport, hosts: HostOptions, run: RunOptions) -> None:

@@ -25,14 +25,16 @@ from ..playbook.parse import parse_playbook
 from ..template import Deferred, Engine, Scope, TemplateError, UnknownResult
 from ..template.engine import has_template, is_template
 from .names import Ids
-from .plays import CompiledPlay, Program, batches
+from .plays import CompiledPlay, Program, batches, yard_of
 from .tags import Tags
 from .variables import HostState, connection_variables, scope_for
 
 if TYPE_CHECKING:
+    from ..fleet.yard import Yard
     from .content import Content
     from .draft import Rendered
     from .graph import GraphLowering
+    from .pins import Pins
     from .program import HostProgram
     from .render import Renderer
 
@@ -47,12 +49,14 @@ def compile_playbook(
     extra_vars: Mapping[str, Any] | None = None,
     prune: bool = False,
     check_mode: bool = False,
+    pins: Pins | None = None,
     on_plays: Callable[[list[CompiledPlay]], None] = lambda _: None,
 ) -> Program:
     """Read, check and render a playbook for all its hosts.
 
     Args:
         check_mode: what `ansible_check_mode` says: True where nothing will be done.
+        pins: the playbook's lock file, where there is one.
         on_plays: called as soon as it is known which hosts are meant and how they are reached, before
             anything is rendered for them, if nothing was wrong so far.
     Raises:
@@ -61,6 +65,7 @@ def compile_playbook(
     compiler = _Compiler(
         Path(path), inventory, Tags.of(tags, skip_tags), dict(extra_vars or {}), prune, check_mode
     )
+    compiler.pins = pins
     try:
         return compiler.program(limit, on_plays)
     except PlaybookErrors:
@@ -92,6 +97,7 @@ class _Compiler:
         self.logins = Logins()
         self.states: dict[str, HostState] = {}
         self.ids: dict[tuple[str, str], Ids] = {}
+        self.pins: Pins | None = None
 
     def program(self, limit: str, on_plays: Callable[[list[CompiledPlay]], None]) -> Program:
         chosen = self._limit(limit)
@@ -105,6 +111,8 @@ class _Compiler:
         for play in plays:
             self._check_static(play.play)
             self._trials(play)
+            if play.yard is not None:
+                self._add_builders(play, play.yard)
         self.errors.check()
         for state in self.states.values():
             state.restart()
@@ -164,6 +172,7 @@ class _Compiler:
         play = compiled.play
         files = self._vars_files(play)
         graph = self._lowering(play)
+        compiled.yard = yard_of(compiled, pinning=self.pins is not None and self.pins.refresh)
         wanted = not graph.empty and self.tags.wants(play.tags)
         # what holds no template is the same on all hosts: rendered once
         shared: dict[int, Rendered | None] = {
@@ -232,7 +241,29 @@ class _Compiler:
         program.become = compiled.become
         program.connection = compiled.connections[host.name]
         program.logins = self.logins.of(host.name, program.connection, self.errors.take)
+        program.pins = self.pins
+        if compiled.yard is not None:
+            from ..fleet.dock import Dock
+
+            on_pin = self.pins.take if self.pins else None
+            program.dock = Dock(compiled.yard, host.name, on_pin=on_pin)
         return program
+
+    def _add_builders(self, compiled: CompiledPlay, yard: Yard) -> None:
+        """Hosts that `on:` names and that are not among the first that are reached."""
+        from .elsewhere import Builder, builders_of
+
+        for host in builders_of(compiled, self.inventory, self.errors):
+            connection = self._connection(host, compiled.play)
+            compiled.builders[host.name] = Builder(
+                host,
+                compiled.project,
+                self._source(),
+                yard,
+                self.content,
+                connection,
+                self.logins.of(host.name, connection, self.errors.take),
+            )
 
     def _connection(self, host: InventoryHost, play: Play) -> dict[str, Any]:
         inventory_scope = scope_for(

@@ -25,7 +25,7 @@ from .validate import check_keys, validate
 from .values import section_value
 
 EXTRA_KEYS = {
-    "container": frozenset(("container_name", "env_file")),
+    "container": frozenset(("container_name", "env_file", "pull_policy")),
     "network": frozenset(("ipam",)),
     "volume": frozenset(),
     "image": frozenset(),
@@ -42,7 +42,7 @@ KINDS = {
 }
 _INTERNAL = {
     "container": ("name", "service", "number"),
-    "image": ("name", "content"),
+    "image": ("name", "content", "shared", "pin", "repin"),
     "secret": ("digest", "state"),
     "config": ("digest", "hidden", "state"),
 }
@@ -272,7 +272,11 @@ class GraphLowering:
         found = [boot_draft(self.kinds, draft.resource) for draft in made.drafts[:1]]
         for name, place in made.images.items():
             if name not in names.images:
-                spec = image(name=name, platform=made.platforms[name])
+                spec = image(
+                    name=name,
+                    platform=made.platforms[name],
+                    pull_policy=made.policies.get(name, ""),
+                )
                 found.append(_draft("image", name, spec, place, implicit=True))
         for name, place in made.networks.items():
             if name not in names.networks.values():

@@ -43,6 +43,14 @@ def image_data(
     if "bootstrap" in data and data["bootstrap"] is None:
         data["bootstrap"] = {}
     data["name"] = name
+    if "on" in data and "build" not in data:
+        errors.add(
+            f"cannot use `on` for the image {name}: it is not built",
+            where=place.key(raw, "on", name=True),
+            hint="`on` names the host that an image with `build` is built on",
+            ref="image-source",
+        )
+        return None
     if "archive" in data:
         names = _archive(
             str(data.pop("archive")), place.key(raw, "archive"), engine, content, errors

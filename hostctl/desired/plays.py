@@ -11,6 +11,8 @@ from ..playbook.kinds import Kinds
 from ..playbook.model import Play, Task
 
 if TYPE_CHECKING:
+    from ..fleet.yard import Yard
+    from .elsewhere import Builder
     from .program import HostProgram
 
 
@@ -24,6 +26,8 @@ class CompiledPlay:
         tasks: those that are wanted.
         connections: the variables that say how to reach each, by host name.
         programs: what each is told, by host name.
+        builders: hosts that build images for the first group and are not in it, by name.
+        yard: what the hosts build for each other; None where each makes its own.
     """
 
     name: str
@@ -34,6 +38,8 @@ class CompiledPlay:
     tasks: list[Task] = field(default_factory=list)
     connections: dict[str, dict[str, Any]] = field(default_factory=dict)
     programs: dict[str, HostProgram] = field(default_factory=dict)
+    builders: dict[str, Builder] = field(default_factory=dict)
+    yard: Yard | None = None
 
     @property
     def become(self) -> bool:
@@ -41,9 +47,14 @@ class CompiledPlay:
         return self.play.become or any(task.become for task in self.tasks)
 
     @property
-    def batches(self) -> list[list[HostProgram]]:
-        """The programs in the groups of `serial`."""
-        return [[self.programs[host.name] for host in group] for group in self.groups]
+    def batches(self) -> list[list[HostProgram | Builder]]:
+        """The programs in the groups of `serial`; who builds for them comes with the first."""
+        found: list[list[HostProgram | Builder]] = [
+            [self.programs[host.name] for host in group] for group in self.groups
+        ]
+        if found:
+            found[0] += self.builders.values()
+        return found
 
 
 @dataclass
@@ -59,6 +70,15 @@ class Program:
     plays: list[CompiledPlay]
     kinds: Kinds
     source: str
+
+    def __enter__(self) -> Program:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """What hosts were to have from each other is no longer kept."""
+        for play in self.plays:
+            if play.yard is not None:
+                play.yard.close()
 
     @property
     def modules(self) -> dict[str, Path]:
@@ -87,3 +107,20 @@ def batches(hosts: list[InventoryHost], serial: tuple[Any, ...]) -> list[list[In
         out.append(left[:size])
         left = left[size:]
     return out
+
+
+def yard_of(compiled: CompiledPlay, *, pinning: bool) -> Yard | None:
+    """Where the hosts meet, if one of them may build for another, or what tags mean is to be told."""
+    sections = compiled.play.sections
+    bodies = [
+        body
+        for name in ("images", "containers")
+        for body in sections.get(name, {}).values()
+        if isinstance(body, dict) and body.get("build") is not None
+    ]
+    several = bodies and len(compiled.hosts) > 1
+    if not (several or pinning or any(body.get("on") for body in bodies)):
+        return None
+    from ..fleet.yard import Yard
+
+    return Yard(host.name for host in compiled.hosts)

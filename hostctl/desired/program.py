@@ -1,10 +1,13 @@
-"""Runs on the controller: what one host is told in one play, piece by piece as results come in."""
+"""Runs on the controller: what one host is told in one play, piece by piece as results come in.
+
+One file: all of its pieces move along one cursor through the play's steps.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hostctl_host.contract.document import Document, Resource, document_to_json
 from hostctl_host.contract.errors import HostctlError
@@ -23,6 +26,10 @@ from .names import Ids
 from .render import Renderer
 from .variables import HostState
 
+if TYPE_CHECKING:
+    from ..fleet.dock import Dock
+    from .pins import Pins
+
 Graph = Callable[[Scope, Collector], list[Draft]]
 
 
@@ -34,6 +41,8 @@ class HostProgram:
         become: whether the agent has to run as root.
         connection: rendered `ansible_*` and `hostctl_*` variables, for the fleet.
         logins: of the images' registries; what they say goes beside the document.
+        dock: where images go to, or come from, other hosts; None where all are made where they are.
+        pins: the digests that tags mean; None where nobody said.
         messages: lines of `debug` tasks: (task, text).
     """
 
@@ -57,6 +66,8 @@ class HostProgram:
         self.become = False
         self.connection: dict[str, Any] = {}
         self.logins = Logins()
+        self.dock: Dock | None = None
+        self.pins: Pins | None = None
         self.messages: list[tuple[str, str]] = []
         self._renderer = renderer
         self._content: Content = renderer.content
@@ -115,6 +126,15 @@ class HostProgram:
             if step.kind == "set_fact" and not rendered:
                 self._state.pending.update(str(key) for key in step.args)
 
+    def builders(self) -> dict[str, str]:
+        """Hosts that are to build images for this one, each with where that is written, as far as is known."""
+        return {
+            str(one.spec["on"]): one.where
+            for resources in self._ready.values()
+            for one in resources
+            if one.kind == "image" and one.spec.get("on")
+        }
+
     def leave_rest(self) -> None:
         """Later plays document more of the project on this host: nothing missing here is an orphan."""
         self._options = replace(self._options, partial=True)
@@ -129,6 +149,8 @@ class HostProgram:
     def facts(self, facts: dict[str, Any]) -> None:
         """The host's facts (from its hello), named without `ansible_`."""
         self._state.take_facts(facts)
+        if self.dock is not None:
+            self.dock.machine = str(facts.get("architecture", ""))
 
     def document(self) -> Document:
         """Everything that can be rendered now; `more` where a task has to wait for a result."""
@@ -152,6 +174,7 @@ class HostProgram:
             PlaybookErrors: what shows only with the host's facts.
         """
         document = self.document()
+        document = replace(document, resources=self._placed(document.resources))
         told = self.logins.for_images(document.resources, document.handlers)
         return {"type": "document", "document": document_to_json(document), **told}
 
@@ -216,18 +239,25 @@ class HostProgram:
                 registration.results.setdefault(name, result_of({"unknown": True}, variable))
             self._settle(variable)
         resources, handlers, more = self._advance()
+        placed = self._placed(resources)
         return {
             "type": "tasks",
-            "resources": [encode(resource) for resource in resources],
+            "resources": [encode(resource) for resource in placed],
             "handlers": [encode(handler) for handler in handlers],
             "content": self._sizes(resources, handlers),
             "more": more,
-            **self.logins.for_images(resources, handlers),
+            **self.logins.for_images(placed, handlers),
         }
 
     def reply(self, frame: dict[str, Any]) -> dict[str, Any]:
         """The `answer` frame to a `question`."""
         return self.logins.reply(frame)
+
+    def _placed(self, resources: Iterable[Resource]) -> tuple[Resource, ...]:
+        """The resources with what other hosts, and the lock file, say about their images."""
+        if self.pins is not None:
+            resources = self.pins.mark(resources)
+        return tuple(resources) if self.dock is None else self.dock.assign(resources)
 
     def _all(self, task: Task, key: str, conditions: tuple[Any, ...], scope: Scope) -> bool:
         return all(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from hostctl_host.contract.document import Resource
 from hostctl_host.contract.fields import FieldError, check_name
+from hostctl_host.contract.pull_policy import check_policy
 from hostctl_host.contract.spec import encode
 
 from ..playbook.errors import Collector, did_you_mean
@@ -16,6 +17,7 @@ from .draft import Draft
 from .images import known_image
 from .names import full_image
 from .peers import find_peers, named_in_full
+from .policies import policy_is_free, settle_policy
 from .ports import check_ports, choose_ports
 from .service_files import digests
 from .storage import bind_source, given
@@ -35,6 +37,7 @@ class Service:
     container_name: str
     raw: Any
     place: Place
+    pull_policy: str = ""
 
     @classmethod
     def read(
@@ -52,6 +55,13 @@ class Service:
             if value is not None and not name.startswith("x-")
         }
         container_name = data.pop("container_name", "")
+        pull_policy = str(data.pop("pull_policy", ""))
+        try:
+            check_policy(pull_policy)
+        except ValueError as error:
+            where = place.walk(raw, ["pull_policy"])
+            errors.add(f"cannot use pull_policy: {error}", where=where, ref="wrong-type")
+            return None
         deploy = read_deploy(data.pop("deploy", None), place.key(raw, "deploy"), raw, errors)
         if container_name:
             try:
@@ -67,7 +77,9 @@ class Service:
         if spec is None or deploy is None:
             return None
         spec = deploy.fold(spec, place, raw, errors)
-        return None if spec is None else cls(key, spec, deploy, str(container_name), raw, place)
+        if spec is None:
+            return None
+        return cls(key, spec, deploy, str(container_name), raw, place, pull_policy)
 
     def at(self, *keys: Any) -> Place:
         return self.place.walk(self.raw, keys)
@@ -85,6 +97,7 @@ class Lowered:
 
     images: dict[str, Place] = field(default_factory=dict)
     platforms: dict[str, str] = field(default_factory=dict)
+    policies: dict[str, str] = field(default_factory=dict)
     networks: dict[str, Place] = field(default_factory=dict)
     drafts: list[Draft] = field(default_factory=list)
 
@@ -221,6 +234,8 @@ class Lowering:
         reference = spec.image
         known = known_image(reference, self.names.images)
         if known is not None:
+            if not policy_is_free(self, reference):
+                return None
             if spec.platform:
                 self.errors.add(
                     f"cannot use platform: the image {reference} is declared in images",
@@ -248,7 +263,7 @@ class Lowering:
             )
             return None
         self.out.images.setdefault(full, self.service.at("image"))
-        return full
+        return full if settle_policy(self, full) else None
 
     def depends_on(self) -> dict[str, Any] | None:
         """Full name of each container -> what is waited for; an optional one need not be declared."""

@@ -125,13 +125,27 @@ def run_hosts(
         ahead: sessions of that mode that were opened before their turn.
     """
     by_name = {target.name: (target, program) for target, program in programs}
-    fleet: Fleet[HostReport] = Fleet(forks, ahead)
+    docks = {name: getattr(program, "dock", None) for name, (_, program) in by_name.items()}
+    # Hosts wait for each other's word: each must have its turn.
+    fleet: Fleet[HostReport] = Fleet(len(by_name) if any(docks.values()) else forks, ahead)
+    for dock in filter(None, docks.values()):
+        dock.expect()
 
     def work(target: Target) -> HostReport:
-        with fleet.session(target, mode, options) as session:
-            return run_program(
-                session, by_name[target.name][1], lambda frame: on_event(target.name, frame)
-            )
+        dock = docks[target.name]
+        try:
+            if dock is not None:
+                dock.enter(target, options)
+            with fleet.session(target, mode, options) as session:
+                return run_program(
+                    session,
+                    by_name[target.name][1],
+                    lambda frame: on_event(target.name, frame),
+                    dock,
+                )
+        finally:
+            if dock is not None:
+                dock.leave()
 
     results = fleet.map(work, [target for target, _ in by_name.values()])
     return {

@@ -1,6 +1,7 @@
 """Runs on the controller: a session: frames to and from one agent, and the two things done with it.
 
-`run_program` drives a plan or an apply, `call` one of the other verbs (ps, logs, exec).
+`run_program` drives a plan or an apply, `call` one of the other verbs (ps, logs, exec). Both are in one file, because
+what can go wrong in a session is the same for both.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from hostctl_host.contract import frames
 from hostctl_host.contract.errors import HostctlError
@@ -22,6 +23,9 @@ from .local import LocalConnection
 from .pool import FORWARDS, Lease, Pool
 from .stream import Connection, Reader, Stream
 from .target import Target, Unreachable
+
+if TYPE_CHECKING:
+    from .dock import Dock
 
 Frame = tuple[dict[str, Any], bytes]
 Reply = Callable[[dict[str, Any]], dict[str, Any]]
@@ -251,12 +255,16 @@ def connect(target: Target, options: Options) -> Connection | Lease[Any]:
 
 
 def run_program(
-    session: Session, program: HostProgram, on_event: Callable[[dict[str, Any]], None]
+    session: Session,
+    program: HostProgram,
+    on_event: Callable[[dict[str, Any]], None],
+    dock: Dock | None = None,
 ) -> HostReport:
     """Drive a run to its report: document, blobs, results, verdicts, further tasks.
 
     Args:
         on_event: sees the frames that are for people: `waiting`, `progress`, `result`.
+        dock: takes the frames about images that hosts have from each other.
     Returns:
         The agent's report; status `locked` or `failed` where it gave up.
     Raises:
@@ -265,6 +273,8 @@ def run_program(
     program.facts(session.facts)
     session.send(program.first())
     for header, _ in session.events():
+        if dock is not None and dock.frame(session, header):
+            continue
         match header["type"]:
             case "need":
                 for digest in header["digests"]:

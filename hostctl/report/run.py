@@ -58,6 +58,11 @@ class RunReport:
         return [name for name, report in self.hosts.items() if report.status in statuses]
 
     @property
+    def is_whole(self) -> bool:
+        """Whether every host came to its end."""
+        return all(report.status is HostStatus.OK for report in self.hosts.values())
+
+    @property
     def changed(self) -> bool:
         """Whether any host changes (or changed) anything."""
         return any(report.count(Status.CHANGED) for report in self.hosts.values())

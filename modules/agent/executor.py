@@ -133,7 +133,18 @@ class Executor:
                 step.error = error
             else:
                 look(self._run, step)
+        self._look_beyond(steps)
         self._ask_ahead(steps)
+
+    def _look_beyond(self, steps: Sequence[Step]) -> None:
+        """What other hosts make: this host has told them by now what it found, so none waits for it."""
+        waiting = {step.resource.id: name for step in steps if (name := _awaited(step))}
+        exchange = self._run.host.exchange
+        if waiting and exchange is not None:
+            exchange.ask(waiting.values())
+            for step in steps:
+                if step.resource.id in waiting:
+                    look(self._run, step)
 
     def _ask_ahead(self, steps: Sequence[Step]) -> None:
         """What the differing steps will need is on its way while the first of them run."""
@@ -179,7 +190,10 @@ class Executor:
             for name in missing
         ]
         upset = any(name in self._touched for name in resource.needs)
-        if upset and not resource.skip:
+        others = _awaited(step)
+        if others:
+            self._mode.await_others(step, others)
+        elif upset and not resource.skip:
             self._mode.renew(step)
         self._take(step, upset)
         if upset:
@@ -311,11 +325,19 @@ class Executor:
         status = step.outcome.status
         self._run.channel.send(
             "progress",
-            gather=status in (Status.OK, Status.SKIPPED),
+            # Other hosts wait for what is shared.
+            gather=status in (Status.OK, Status.SKIPPED) and not step.resource.spec.get("shared"),
             id=step.resource.id,
             state=status.value,
             message=step.outcome.reason,
         )
+
+
+def _awaited(step: Step) -> str:
+    """The name of what another host makes for this step; empty where there is none."""
+    if step.kind is None or step.removal or step.outcome is not None or step.resource.skip:
+        return ""
+    return kinds.awaited(step.kind, step.spec)
 
 
 def is_open(resource: Resource) -> bool:

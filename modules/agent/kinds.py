@@ -62,6 +62,11 @@ def content_of(module: Any, spec: Any) -> tuple[str, ...]:
     return tuple(module.content(spec)) if hasattr(module, "content") else ()
 
 
+def awaited(module: Any, spec: Any) -> str:
+    """What another host of the run makes for this spec first; empty: nothing."""
+    return str(module.awaited(spec)) if hasattr(module, "awaited") else ""
+
+
 def prepare(wanted: Iterable[tuple[Any, Any]], host: Host) -> None:
     """Let each kind begin what takes time and will be needed: these specs are about to be applied.
 

@@ -44,6 +44,9 @@ class Mode(Protocol):
     def renew(self, step: Step) -> None:
         """What the step needs has changed since it was looked at."""
 
+    def await_others(self, step: Step, name: str) -> None:
+        """Another host makes `name` for it."""
+
     def act(self, step: Step) -> Result:
         """The step differs from what is declared. Raises HostctlError where it fails."""
 
@@ -78,6 +81,12 @@ class Apply:
                     continue
 
     def renew(self, step: Step) -> None:
+        look(self._run, step)
+
+    def await_others(self, step: Step, name: str) -> None:
+        exchange = self._run.host.exchange
+        if exchange is not None:
+            exchange.ask((name,), final=True)
         look(self._run, step)
 
     def act(self, step: Step) -> Result:
@@ -116,6 +125,9 @@ class Plan:
 
     def renew(self, step: Step) -> None:
         """Nothing has run, so there is nothing new to see."""
+
+    def await_others(self, step: Step, name: str) -> None:
+        """The other host makes nothing either."""
 
     def act(self, step: Step) -> Result:  # noqa: ARG002
         return Result({"unknown": True})

@@ -7,7 +7,13 @@ from dataclasses import replace
 from typing import Any
 
 from ..contract.change import Reason
-from ..contract.document import VERSION, Document, document_from_json, resource_from_json
+from ..contract.document import (
+    VERSION,
+    Document,
+    Resource,
+    document_from_json,
+    resource_from_json,
+)
 from ..contract.errors import HostctlError
 from ..contract.reference import canonical_name
 from ..contract.report import HostReport, HostStatus, Status
@@ -51,6 +57,7 @@ class Session:
                 ref="document-version",
             )
         self._host.take_registries(header, self._channel)
+        self._meet_others(document.resources)
         executor, handlers, records = self._prepare(document.project)
         records.source = document.source
         try:
@@ -86,6 +93,7 @@ class Session:
                 ref="generation-not-written",
             ) from error
         self._tidy_images(executor, records, document)
+        self._note_looks(executor)
         self._close(records, handlers.owed(all_defined=not document.partial))
         return self._report(executor, generation)
 
@@ -128,13 +136,25 @@ class Session:
                 f"cannot use a {header['type']} frame here: tasks must follow", ref="protocol"
             )
         self._host.take_registries(header, self._channel)
+        resources = tuple(resource_from_json(item) for item in header.get("resources", ()))
+        self._meet_others(resources)
         return Document(
             project=self._host.project,
-            resources=tuple(resource_from_json(item) for item in header.get("resources", ())),
+            resources=resources,
             handlers=tuple(resource_from_json(item) for item in header.get("handlers", ())),
             content=header.get("content", {}),
             more=bool(header.get("more")),
         )
+
+    def _meet_others(self, resources: Iterable[Resource]) -> None:
+        """Where an image comes from another host, goes to others, or is to be pinned: talk about it."""
+        told = ("on", "shared", "repin")
+        if self._host.exchange is None and any(
+            one.kind == IMAGE and any(one.spec.get(key) for key in told) for one in resources
+        ):
+            from .exchange import Exchange
+
+            self._host.exchange = Exchange(self._channel)
 
     def _with_old_containers(
         self, records: Records, document: Document, steps: list[Step]
@@ -217,6 +237,22 @@ class Session:
                 records.removed(old[name])
         except (HostctlError, OSError) as error:
             self._warnings.append(f"cannot remove old images: {error}")
+
+    def _note_looks(self, executor: Executor) -> None:
+        """Registries that were asked because the time had come, and had nothing new, are not asked again soon."""
+        names = [
+            canonical_name(step.spec.name)
+            for step in executor.steps
+            if step.resource.kind == IMAGE and getattr(step.observed, "looked", False)
+        ]
+        if names:
+            from ..store.freshness import looked
+            from ..store.store import Store
+
+            try:
+                looked(Store(self._paths.data), names)
+            except (HostctlError, OSError) as error:
+                self._warnings.append(f"cannot note when registries were asked: {error}")
 
     def _close(self, records: Records, owed: Iterable[str]) -> None:
         try:

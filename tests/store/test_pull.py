@@ -62,7 +62,7 @@ def test_pull_by_tag(registry: RunningRegistry, host: Host, store: Store, docker
     assert not os.path.exists(store.root), "observe has written"
     [change] = image.diff(spec, observed)
     assert (change.action, change.before, change.after) == (Action.CREATE, None, made.digest)
-    assert change.note == "pulls 0.3 MB in 2 layers"
+    assert change.note == f"pulls 0.3 MB in 2 layers, {made.digest[:19]}"
     image.apply(spec, observed, [change], host)
     again = image.observe(spec, host)
     assert (again.image_id, again.target_id) == (made.image_id, made.image_id)
