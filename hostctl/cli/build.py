@@ -14,7 +14,7 @@ from hostctl_host.contract.errors import HostctlError
 from .options import HostOptions, host_options
 
 if TYPE_CHECKING:
-    from hostctl.credentials import Logins
+    from hostctl.credentials import Lent, Logins
     from hostctl.desired.content import Content
     from hostctl.fleet.session import Session
 
@@ -39,6 +39,13 @@ MODE = "store"
     multiple=True,
     metavar="id=ID,src=FILE|env=NAME",
     help="For RUN --mount=type=secret; repeatable.",
+)
+@click.option(
+    "--ssh",
+    "agents",
+    multiple=True,
+    metavar="ID[=SOCKET|KEY[,KEY]]",
+    help="For RUN --mount=type=ssh: `default` is your SSH agent; repeatable.",
 )
 @click.option("--no-cache", is_flag=True, help="Do every step again.")
 @click.option("--pull", is_flag=True, help="Ask registries for newer base images.")
@@ -76,7 +83,7 @@ def command(path: str, file: str, hosts: HostOptions, **options: Any) -> int:
 
         content = Content()
         build = _request(content, path, dockerfile, text, options)
-        asked = Asked(variables, build, _secrets(options["secrets"]))
+        asked = Asked(variables, build, _lent(options))
         arguments = {"build": build, "names": list(options["tags"])}
 
         def run(session: Session) -> str:
@@ -156,6 +163,7 @@ def _request(
         labels=_pairs(options["labels"]),
         no_cache=options["no_cache"],
         pull=options["pull"],
+        ssh=tuple(sorted(_agents(options["agents"]))),
         network=options["network"],
         shm_size=parse_size(options["shm_size"]) if options["shm_size"] else 0,
         additional_contexts=contexts,
@@ -176,6 +184,27 @@ def _pairs(items: tuple[str, ...], *, environment: bool = False) -> dict[str, st
                 continue
             value = os.environ[name]
         found[name] = value
+    return found
+
+
+def _lent(options: dict[str, Any]) -> Lent:
+    """What the build's steps may ask for."""
+    from hostctl.credentials import Lent
+
+    lent = Lent()
+    for name, value in _secrets(options["secrets"]).items():
+        lent.secret("", name, value)
+    for name, sources in _agents(options["agents"]).items():
+        lent.agent("", name, sources)
+    return lent
+
+
+def _agents(items: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
+    """Id -> socket or key files, as docker build reads them."""
+    found = {}
+    for item in items:
+        name, _, given = item.partition("=")
+        found[name or "default"] = tuple(path for path in given.split(",") if path)
     return found
 
 
@@ -211,27 +240,24 @@ class Asked:
         self,
         variables: dict[str, dict[str, Any]],
         build: dict[str, Any],
-        secrets: dict[str, bytes],
+        lent: Lent,
     ) -> None:
         self._variables = variables
         self._build = build
-        self._secrets = secrets
+        self._lent = lent
         self._lock = threading.Lock()
         self._keyring: Logins | None = None
         self._logins: dict[str, Logins] = {}
 
     def fields(self, host: str) -> dict[str, Any]:
-        """Of the frame `told`: the build's secrets, the logins of its base images, settings of registries."""
-        import base64
-
+        """Of the frame `told`: the logins of its base images, settings of registries."""
         from hostctl.credentials import Logins, bases
 
         with self._lock:
-            self._keyring = self._keyring or Logins()
+            self._keyring = self._keyring or Logins(lent=self._lent)
             logins = self._logins[host] = self._keyring.of(host, self._variables[host])
-        told = logins.for_references(bases(self._build))
-        secrets = {name: base64.b64encode(value).decode() for name, value in self._secrets.items()}
-        return {"secrets": secrets, **told}
+        logins.building.add("")
+        return logins.for_references(bases(self._build))
 
     def reply(self, host: str, frame: dict[str, Any]) -> dict[str, Any]:
         """The `answer` frame to a `question`, which comes after `fields`."""

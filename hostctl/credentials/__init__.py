@@ -2,6 +2,7 @@
 
 from .bases import bases
 from .keyring import Keyring
+from .lent import Lent
 from .told import Logins
 
-__all__ = ["Keyring", "Logins", "bases"]
+__all__ = ["Keyring", "Lent", "Logins", "bases"]

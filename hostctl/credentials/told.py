@@ -1,6 +1,7 @@
 """Runs on the controller: what one host is told about registries: logins and settings of those it needs, no others.
 
-And what it is answered when it asks: for a login that a helper keeps, for what signatures are worth.
+And what it is answered when it asks: for a login that a helper keeps, for what signatures are worth, for what a
+build may use.
 """
 
 from __future__ import annotations
@@ -27,17 +28,26 @@ from .keyring import Keyring
 if TYPE_CHECKING:
     from hostctl_host.contract.trust import Trust
 
+    from .lent import Lent
+
 VARIABLE = "hostctl_registries"
 TRUST = "hostctl_trust"
 
 
 @dataclass
 class Logins:
-    """The operator's logins, and one host's settings (`hostctl_registries`) and rules (`hostctl_trust`)."""
+    """The operator's logins, and one host's settings (`hostctl_registries`) and rules (`hostctl_trust`).
+
+    Attributes:
+        lent: secrets and SSH agents of builds; the host gets those of the images in `building`.
+    """
 
     settings: Mapping[str, RegistrySettings] = field(default_factory=dict)
     keyring: Keyring = field(default_factory=Keyring)
     trust: Trust | None = None
+    lent: Lent | None = None
+    building: set[str] = field(default_factory=set, compare=False)
+    _host: str = ""
     _offered: set[str] = field(default_factory=set, repr=False, compare=False)
 
     def of(
@@ -75,7 +85,7 @@ class Logins:
             if take is None:
                 raise one
             take(one)
-        return Logins(settings, self.keyring, trust)
+        return Logins(settings, self.keyring, trust, self.lent, _host=host)
 
     def for_references(self, references: Iterable[str]) -> dict[str, Any]:
         """The fields `credentials`, `registries` and `trust` of a frame, for images that are pulled or pushed.
@@ -111,6 +121,11 @@ class Logins:
     def for_images(self, *resources: Iterable[Resource]) -> dict[str, Any]:
         """The same for all images that these resources may pull; nothing where there are none."""
         listed = [resource for some in resources for resource in some]
+        self.building.update(
+            str(resource.spec["name"])
+            for resource in listed
+            if resource.kind == "image" and resource.spec.get("build")
+        )
         wanted = _images_of(listed)
         held = self.trust is not None and any(resource.kind == "image" for resource in listed)
         return self.for_references(wanted) if wanted or held else {}
@@ -120,6 +135,8 @@ class Logins:
         answer: dict[str, Any] = {"type": "answer", "number": frame["number"]}
         if frame["topic"] == "login" and frame["name"] in self._offered:
             answer["login"] = self.keyring.find(frame["name"])
+        if str(frame["topic"]).startswith("build-") and self.lent is not None:
+            answer.update(self.lent.reply(frame, self.building, self._host))
         if frame["topic"] == "trust" and self.trust is not None:
             from ..trust import problem
 

@@ -133,6 +133,28 @@ def _read(path: str, hop: Hop, asker: Asker | None, library: Any) -> Any:
     raise AssertionError("not reached")
 
 
+def read_plain(path: str, library: Any) -> Any:
+    """The key of a file that has no passphrase.
+
+    Raises:
+        HostctlError: it is none, or nobody may read it.
+    """
+    try:
+        return library.PKey.from_path(path)
+    except Exception as error:
+        if _is_encrypted(path, error):
+            raise HostctlError(
+                f"cannot use the SSH key {path}: it has a passphrase",
+                hint=f"type: ssh-add {path}, and name the agent instead of the file",
+                ref="passphrase-needed",
+            ) from error
+        raise HostctlError(
+            f"cannot use the SSH key {path}: {error}",
+            hint="it must be a private key of type ed25519, ecdsa or rsa",
+            ref="key-unusable",
+        ) from error
+
+
 def _is_encrypted(path: str, error: Exception) -> bool:
     return "encrypt" in str(error).lower() or "password" in str(error).lower()
 

@@ -68,6 +68,13 @@ def load() -> None:
     _library()
 
 
+def private_key(path: str) -> Any:
+    """The private key of a file, without asking anybody. Raises HostctlError: it is none, or has a passphrase."""
+    from .keys import read_plain
+
+    return read_plain(path, _library())
+
+
 @contextlib.contextmanager
 def _instead(modules: dict[str, Any]) -> Iterator[None]:
     """While these stand in for modules of their names; None is a module that cannot be imported."""

@@ -67,7 +67,7 @@ class Host:
             if login.get("ask"):
                 from ..store.logins import AskedLogin
 
-                self._open_questions(channel)
+                self.open_questions(channel)
                 login = AskedLogin(name, self.ask)
             self.credentials[name] = login
         if frame.get("registries"):
@@ -77,10 +77,11 @@ class Host:
         if frame.get("trust"):
             from ..contract.trust import received
 
-            self._open_questions(channel)
+            self.open_questions(channel)
             self.trust = received(frame["trust"])
 
-    def _open_questions(self, channel: Channel) -> None:
+    def open_questions(self, channel: Channel) -> None:
+        """From now on the controller can be asked."""
         from .asking import Asking
 
         if not isinstance(self.ask, Asking):

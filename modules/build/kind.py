@@ -10,6 +10,7 @@ from ..agent.host import Host
 from ..contract.build import IMAGE, Build
 from ..contract.errors import CannotApply, CannotObserve, HostctlError
 from ..store.store import Image, Store
+from .lent import lent
 from .perform import look, origin_of, perform
 from .site import Files
 
@@ -46,7 +47,7 @@ def observe(spec: Spec, store: Store, image: Image | None, host: Host) -> Observ
     if (host.paths.data, origin_of(build)) in _made:
         build = replace(build, no_cache=False, pull=False)
     try:
-        found = look(build, host, _files(host), spec.name)
+        found = look(build, host, _files(host, spec.name), spec.name)
     except HostctlError as error:
         raise CannotObserve(
             error.message, where=error.where, hint=error.hint, ref=error.ref
@@ -69,7 +70,7 @@ def make(spec: Spec, host: Host) -> Image:
 
     try:
         image = perform(
-            build, host, _files(host), [spec.name, *build.tags], origin_of(build), report
+            build, host, _files(host, spec.name), [spec.name, *build.tags], origin_of(build), report
         )
     except HostctlError as error:
         raise CannotApply(
@@ -79,7 +80,7 @@ def make(spec: Spec, host: Host) -> Image:
     return image
 
 
-def _files(host: Host) -> Files:
+def _files(host: Host, name: str) -> Files:
     """Content of this run; files stay in DATA/build/blobs, so that what was sent once is not sent again."""
     folder = os.path.join(host.paths.data, "build", "blobs")
 
@@ -97,4 +98,4 @@ def _files(host: Host) -> Files:
             except FileExistsError:
                 continue
 
-    return Files(read=host.blob, fetch=fetch, path=path)
+    return Files(read=host.blob, fetch=fetch, path=path, lent=lent(name, host))

@@ -107,6 +107,8 @@ class Program:
         self._stubs = list(_PLACES)
         self._files: list[dict[str, Any]] = []
         self._mounts: list[dict[str, Any]] = []
+        self._lent_env: dict[str, str] = {}
+        self._agents = 0
         with ExitStack() as stack:
             for number, mount in enumerate(self.one.mounts):
                 self._add(mount, number, stack)
@@ -149,7 +151,7 @@ class Program:
             links_dir=self.site.links,
             volumes={},
         )
-        env = {**self.environment, **proxy_environment(wanted.args), **self._secret_env}
+        env = {**self.environment, **proxy_environment(wanted.args), **self._lent_env}
         config["process"]["env"] = [f"{name}={value}" for name, value in env.items()]
         config["mounts"] = self._usual(config["mounts"]) + self._mounts
         if config["linux"].get("seccomp"):
@@ -195,10 +197,6 @@ class Program:
 
     # Mounts of its own.
 
-    @property
-    def _secret_env(self) -> dict[str, str]:
-        return dict(getattr(self, "_secrets", {}))
-
     def _add(self, mount: of.Mount, number: int, stack: ExitStack) -> None:
         target = self.state.path(mount.target).rstrip("/") if mount.target else ""
         if mount.type == "secret":
@@ -207,16 +205,14 @@ class Program:
             options = ["nosuid", "nodev", "mode=1777"]
             options += [f"size={mount.size}"] if mount.size else []
             self._mount(target, "tmpfs", "tmpfs", options)
+        elif mount.type == "ssh":
+            self._agent(mount, target, number, stack)
         elif mount.type == "cache":
             self._mount(target, "bind", self._cache(mount, target, stack), ["rbind", "rprivate"])
-        elif mount.type == "bind":
+        else:
             access = "ro" if mount.read_only else "rw"
             source = self._tree(mount, number)
             self._mount(target, "bind", source, ["rbind", "rprivate", access])
-        else:
-            raise HostctlError(
-                f"cannot do RUN --mount=type={mount.type}: not supported yet", ref="not-supported"
-            )
 
     def _mount(self, target: str, kind: str, source: str, options: list[str]) -> None:
         if not target:
@@ -228,20 +224,44 @@ class Program:
 
     def _secret(self, mount: of.Mount, target: str) -> None:
         name = mount.id or os.path.basename(mount.target)
-        value = self.site.files.secret(name)
+        value = self.site.files.lent.secret(name)
         if value is None:
             if mount.required:
                 raise HostctlError(
                     f"cannot build: the secret {name} was not given",
-                    hint=f"add --secret id={name},src=FILE",
+                    hint=f"add --secret id={name},src=FILE, or {name} to the build's secrets",
                     ref="build-secret",
                 )
             return
         if mount.env:
-            self._secrets = {**self._secret_env, mount.env: value.decode(errors="surrogateescape")}
+            self._lent_env[mount.env] = value.decode(errors="surrogateescape")
         if target or not mount.env:
             mode = 0o400 if mount.mode is None else mount.mode
             self._file(name, target or f"/run/secrets/{name}", value, mode, mount)
+
+    def _agent(self, mount: of.Mount, target: str, number: int, stack: ExitStack) -> None:
+        """The socket of an SSH agent, for as long as the step takes."""
+        from .lent import agent_socket
+
+        name = mount.id or "default"
+        if name not in self.site.build.ssh:
+            if mount.required:
+                raise HostctlError(
+                    f"cannot build: the SSH agent {name} was not given",
+                    hint=f"add --ssh {name}, or {name} to the build's ssh",
+                    ref="build-ssh",
+                )
+            return
+        path = os.path.join(self._room, f"agent{number}")
+        mode = 0o600 if mount.mode is None else mount.mode
+        ask = self.site.files.lent.agent(name)
+        stack.enter_context(agent_socket(path, mount.uid or 0, mount.gid or 0, mode, ask))
+        # As BuildKit counts them: agents only.
+        target = target or f"/run/buildkit/ssh_agent.{self._agents}"
+        self._agents += 1
+        self._mount(target, "bind", path, ["rbind", "rprivate"])
+        if "SSH_AUTH_SOCK" not in self.environment:
+            self._lent_env.setdefault("SSH_AUTH_SOCK", target)
 
     def _file(
         self, name: str, target: str, value: bytes, mode: int, mount: of.Mount | None = None

@@ -19,6 +19,7 @@ from ..contract.errors import HostctlError
 from ..store.staging import commit_blob, commit_layer, sync
 from ..store.store import EMPTY_LAYER, Store
 from . import cache, keeping
+from .lent import Lender
 from .workshop import Workshop
 
 LONG_SECONDS = 5.0
@@ -37,13 +38,13 @@ class Files:
         read: digest -> bytes, of listings.
         fetch: has these digests here.
         path: digest -> file of this host, once it was fetched.
-        secret: id -> value, or None.
+        lent: what the controller lends to steps.
     """
 
     read: Callable[[str], bytes]
     fetch: Callable[[set[str]], None]
     path: Callable[[str], str]
-    secret: Callable[[str], bytes | None] = lambda _: None
+    lent: Lender = field(default_factory=Lender)
 
 
 @dataclass

@@ -24,7 +24,7 @@ def build(host: Host, args: dict[str, Any], channel: Channel) -> int:
     Args:
         args: `build` (`contract/build.py`, JSON), `names`, `held` (bases are to be held to rules).
     Answers with rows: `{"event": "step" | "log" | "image", ...}`; asks with `need` for content, and with `want` for
-    what only a build needs that does something: `secrets` (id -> base64), `credentials`, `registries`.
+    what only a build needs that does something: `credentials`, `registries`. Steps ask for what is lent to them.
     """
     names = [str(name) for name in args.get("names") or ()]
     known = None
@@ -41,8 +41,6 @@ def build(host: Host, args: dict[str, Any], channel: Channel) -> int:
 
 
 def _build(host: Host, request: dict[str, Any], names: list[str], channel: Channel) -> Image:
-    import base64
-
     from ..contract.build import Build
     from ..contract.spec import decode
     from ..store.filesystem import check_data_folder
@@ -52,23 +50,24 @@ def _build(host: Host, request: dict[str, Any], names: list[str], channel: Chann
     wanted = decode(Build, request)
     channel.send("want")
     told, _ = channel.receive()
-    secrets = {name: base64.b64decode(value) for name, value in (told.get("secrets") or {}).items()}
     host.gone = lambda: channel.gone
     host.progress = lambda line: _send(channel, {"event": "progress", "text": line})
     host.take_registries(told, channel)
+    host.open_questions(channel)
     return perform(
         wanted,
         host,
-        stored_files(host, channel, secrets),
+        stored_files(host, channel),
         names,
         origin_of(wanted),
         lambda **event: _send(channel, event),
     )
 
 
-def stored_files(host: Host, channel: Channel, secrets: dict[str, bytes]) -> Files:
+def stored_files(host: Host, channel: Channel) -> Files:
     """Content that stays in DATA/build/blobs, so that what was sent once is not sent again."""
     from ..agent.content import Content
+    from .lent import lent
     from .site import Files
 
     folder = os.path.join(host.paths.data, "build")
@@ -77,7 +76,7 @@ def stored_files(host: Host, channel: Channel, secrets: dict[str, bytes]) -> Fil
         read=content.blob,
         fetch=content.fetch,
         path=lambda digest: os.path.join(folder, "blobs", digest),
-        secret=secrets.get,
+        lent=lent("", host),
     )
 
 

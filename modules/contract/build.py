@@ -22,7 +22,8 @@ class Build:
         dockerfile_inline: its text; on the wire always.
         args: build arguments.
         additional_contexts: name -> folder or `docker-image://REFERENCE`; on the wire a listing's digest.
-        secrets: ids that RUN --mount=type=secret may ask for.
+        secrets: ids that RUN --mount=type=secret may ask for; on the controller with where their values are.
+        ssh: ids that RUN --mount=type=ssh may ask for; on the controller with sockets or key files.
         network: default, host or none.
         tags: further names of the image.
         shm_size: bytes; 0: 64 MiB.
@@ -40,6 +41,7 @@ class Build:
     no_cache: bool = False
     pull: bool = False
     secrets: Annotated[tuple[str, ...], WORDS] = ()
+    ssh: Annotated[tuple[str, ...], WORDS] = ()
     additional_contexts: Annotated[dict[str, str], ENVIRONMENT] = field(default_factory=dict)
     network: str = ""
     shm_size: Annotated[int, SIZE] = 0
