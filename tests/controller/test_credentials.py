@@ -285,6 +285,30 @@ def test_a_host_is_told_what_its_images_need(home: Home) -> None:
     assert logins.for_images([resources[2]]) == {}
 
 
+def test_a_host_is_answered_only_for_what_it_was_offered(home: Home) -> None:
+    home.helper("chain")
+    home.docker(credsStore="chain", auths={"b.example": coded("b", "2")})
+    Keyring().store("a.example", {"username": "ada", "password": "1"})
+    calls = home.kept / "calls"
+    calls.write_text("")
+    keyring = Keyring()
+    one, other = Logins(keyring=keyring).of("web1", {}), Logins(keyring=keyring).of("web2", {})
+    told = one.for_references(["a.example/x:1", "b.example/y:1"])["credentials"]
+    assert [list(login) for login in told.values()] == [["ask"], ["ask"]]
+    assert calls.read_text() == ""
+    question = {"number": 7, "topic": "login", "name": "a.example/x"}
+    login = {"username": "ada", "password": "1"}
+    assert one.reply(question) == {"type": "answer", "number": 7, "login": login}
+    assert other.reply(question) == {"type": "answer", "number": 7}
+    assert one.reply({**question, "name": "a.example/private"}).get("login") is None
+    assert calls.read_text() == "get\n"
+    # what was found once is sent with the next document
+    assert one.for_references(["a.example/x:1"])["credentials"] == {"a.example/x": login}
+    assert calls.read_text() == "get\n"
+    file = one.reply({**question, "name": "b.example/y"})
+    assert file["login"] == {"username": "b", "password": "2"}, "the helper has none, the file has"
+
+
 def test_settings_that_cannot_be_used_name_the_host() -> None:
     with pytest.raises(HostctlError, match=r"a\.example: there is no 'inscure'") as caught:
         Logins().of("web1", {"hostctl_registries": {"a.example": {"inscure": True}}})
