@@ -38,6 +38,8 @@ __all__ = [
 
 START_SECONDS = 90.0
 ANSWER_SECONDS = 10.0
+END_SECONDS = 60.0
+"""How long a monitor may take to write down an end, on a host that has much else to do."""
 REST_SECONDS = 0.025
 
 
@@ -76,19 +78,30 @@ def status(paths: Paths, name: str) -> State:
         # One that lives on without its folder can be asked nothing.
         found.monitor = found.monitor_start = 0
     if found.status == state.RUNNING and not state.container_alive(found):
-        if _monitored(found):
-            # Between the end of the process and the monitor's word about it.
-            deadline = time.monotonic() + 1.0
-            while time.monotonic() < deadline:
-                time.sleep(0.002)
-                again = state.read(paths.container_run(name))
-                if again is not None and again.pid != found.pid:
-                    return again
+        written = _written_end(paths.container_run(name), found)
+        if written is not None:
+            return written
         found.status, found.exit_code, found.lost = state.EXITED, None, True
         found.pid = found.start_time = 0
     elif found.status == state.RESTARTING and not _monitored(found):
         found.status = state.EXITED
     return found
+
+
+def _written_end(folder: str, ended: State) -> State | None:
+    """What the monitor of a container that has just ended writes, or has written; None: nobody has, or will."""
+    deadline = time.monotonic() + END_SECONDS
+    pause = 0.002
+    while True:
+        # Looked at first: of a monitor that has gone since, what it wrote is there.
+        works = _monitored(ended) and not state.halted(ended.monitor)
+        again = state.read(folder)
+        if again is not None and (again.pid, again.status) != (ended.pid, ended.status):
+            return again
+        if not works or time.monotonic() > deadline:
+            return None
+        time.sleep(pause)
+        pause = min(pause * 1.5, 0.05)
 
 
 def stop(paths: Paths, name: str, signal: int | None = None, grace: float | None = None) -> State:
@@ -281,7 +294,10 @@ def _ask_or_lock(
         if time.monotonic() > deadline:
             found = state.read(paths.container_run(name))
             if found is not None and _monitored(found):
-                orphan.end_monitor(found)  # it lives, and cannot be asked: its socket has gone
+                # It lives, and cannot be asked: its socket has gone.
+                late = _late_end(paths.container_run(name), found)
+                if late is not None:
+                    return late, -1
                 continue
             raise HostctlError(
                 f"cannot stop {name}: what its monitor has begun does not end",
@@ -300,16 +316,54 @@ def _ask_monitor(paths: Paths, name: str, request: dict[str, Any], seconds: floa
 def ask(paths: Paths, name: str, request: dict[str, Any], seconds: float) -> dict[str, Any] | None:
     """The monitor's answer; None where there is no monitor, or it had to be ended."""
     folder = paths.container_run(name)
+    path = os.path.join(folder, files.SOCKET)
     try:
-        answer = control.ask(os.path.join(folder, files.SOCKET), request, seconds)
+        answer = control.ask(path, request, seconds)
     except socket.timeout:
         found = state.read(folder)
-        if found is not None:
+        if found is None:
+            return None
+        if request["verb"] == "stop":
+            late = _late_end(folder, found)
+            return None if late is None else {"state": state.to_json(late)}
+        if not _answers(path):
             orphan.end_monitor(found)
         return None
     except (FileNotFoundError, ConnectionError):
         return None
     return _checked(answer, name)
+
+
+def _answers(path: str) -> bool:
+    """Whether the monitor answers at all: then what it was asked for only takes longer."""
+    try:
+        control.ask(path, {"verb": "status"}, ANSWER_SECONDS)
+    except socket.timeout:
+        return False
+    except (FileNotFoundError, ConnectionError):
+        pass  # it ends by itself
+    return True
+
+
+def _late_end(folder: str, now: State) -> State | None:
+    """The end of a container whose monitor has not said in time that it is over; None: its monitor was ended.
+
+    How it ended only its monitor can know. So the container is ended first, and the monitor has time to write that
+    down, unless it is stopped: a host that has much else to do is no reason to lose an exit code.
+    """
+    try:
+        with state.changing(folder, wait=False) as stored:
+            if stored is not None:
+                stored.stopped = True
+                state.write(folder, stored)
+    except (BlockingIOError, FileNotFoundError):
+        pass  # who writes there is about to say it, or knows it already
+    orphan.end(now, 9, 0)
+    written = _written_end(folder, now)
+    if written is not None and written.status == state.EXITED:
+        return written
+    orphan.end_monitor(now)
+    return None
 
 
 def _ask_zygote(paths: Paths, name: str, verb: str) -> State:

@@ -1,10 +1,10 @@
 """Runs on the managed host, in a monitor: its socket. One JSON line asks, one answers.
 
-Version 1: {"version": 1, "verb": status|stop|kill|update|wait|run|attach, ...}. `stop` {signal, grace} and `wait`
-answer when the container has ended; `run` {hook, seconds} also says exit_code and output of its program;
-`attach` {number}: see `attached`. An answer has `state`, or `error` {ref, message}; `unknown-verb` is one that
-came later. Fields that a version does not know are ignored, so that an old monitor and a new hostctl
-understand each other.
+Version 1: {"version": 1, "verb": status|stop|kill|update|wait|run|attach|rotate, ...}. `stop` {signal, grace} and
+`wait` answer when the container has ended; `run` {hook, seconds} also says exit_code and output of its program;
+`attach` {number}: see `attached`; `rotate` {size}: the log, if it is as large. An answer has `state`, or `error`
+{ref, message}; `unknown-verb` is one that came later. Fields that a version does not know are ignored, so that an old
+monitor and a new hostctl understand each other.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Runs on the managed host: how much disk the logs of all containers together may take.
 
-Whoever rotates a log looks at all of them and removes the oldest rotated files, until the rest is within the
-limit. Nothing else keeps count: what a kill leaves undone, the next rotation of any container does.
+Whoever rotates a log, or has written another `log.STEP` to one, looks at all of them and removes the oldest rotated
+files, until the rest is within the limit. Where the open ones alone are above it, the monitors of the largest are
+told to rotate them. Nothing else keeps count: what a kill leaves undone, the next look does.
 """
 
 from __future__ import annotations
@@ -11,12 +12,14 @@ import os
 
 from ..agent import said
 from ..agent.paths import Paths
+from . import control, files
 
 NAME = "log-limit"
 """In the data folder, where the host's inventory says one: bytes, -1 for no limit."""
 _MOST = 4 << 30
 _SHARE = 10
 _OPEN = "container.log"
+_TOLD_SECONDS = 1.0
 
 
 def keep(paths: Paths, wanted: str) -> None:
@@ -36,41 +39,89 @@ def limit(data: str) -> int:
 class rotating:  # reads as a word of the `with` statement
     """While one container's files are renamed, no other one counts or removes them; in the end they are counted."""
 
-    def __init__(self, data: str) -> None:
-        self._data = data
+    def __init__(self, paths: Paths) -> None:
+        self._paths = paths
 
     def __enter__(self) -> None:
-        folder = os.path.join(self._data, "containers")
+        folder = os.path.join(self._paths.data, "containers")
         self._fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         fcntl.flock(self._fd, fcntl.LOCK_EX)
 
     def __exit__(self, *_: object) -> None:
+        too_large: list[tuple[int, str]] = []
         try:
-            enforce(self._data)
+            too_large = enforce(self._paths.data)
         finally:
             os.close(self._fd)
+        # Without the lock: a monitor that is told may be waiting for it.
+        for size, name in too_large:
+            _cut(self._paths, name, size)
 
 
-def enforce(data: str) -> None:
-    """Remove the oldest rotated files of all containers while all logs together are above the limit."""
+def enforce(data: str) -> list[tuple[int, str]]:
+    """Remove the oldest rotated files of all containers while all logs together are above the limit.
+
+    Returns:
+        Size and container of the open ones, largest first, that have to be rotated as well.
+    """
     most = limit(data)
     if most < 0:
-        return
-    total, rotated = 0, []
+        return []
+    total = 0
+    rotated: list[tuple[int, str, int]] = []
+    opened: list[tuple[int, str]] = []
     folder = os.path.join(data, "containers")
     for name in os.listdir(folder):
         for path, size, changed in _files(os.path.join(folder, name, "log")):
             total += size
-            if os.path.basename(path) != _OPEN and not path.endswith(".tmp"):
+            if os.path.basename(path) == _OPEN:
+                opened.append((size, name))
+            elif not path.endswith(".tmp"):
                 rotated.append((changed, path, size))
     for _, path, size in sorted(rotated):
         if total <= most:
-            return
+            return []
         try:
             os.unlink(path)
         except FileNotFoundError:
             pass  # its container has just been removed, or it has just been packed
         total -= size
+    too_large = []
+    for size, name in sorted(opened, reverse=True):
+        if total <= most:
+            break
+        too_large.append((size, name))
+        total -= size
+    return too_large
+
+
+def _cut(paths: Paths, name: str, size: int) -> None:
+    """Have the container's log rotated, if it is still as large; where no monitor writes it, empty it.
+
+    Nobody waits for it: the monitor may be about to rotate, and its next look removes what it has rotated.
+    """
+    path = os.path.join(paths.container_run(name), files.SOCKET)
+    try:
+        peer = control.connect(path, _TOLD_SECONDS)
+    except (FileNotFoundError, ConnectionRefusedError):
+        _empty(os.path.join(paths.container(name), "log", _OPEN))
+        return
+    except OSError:
+        return  # so much else is asked of it
+    try:
+        peer.sendall(b'{"version": 1, "verb": "rotate", "size": %d}\n' % size)
+    except OSError:
+        pass  # it ends just now
+    finally:
+        peer.close()
+
+
+def _empty(path: str) -> None:
+    """Not removed: a monitor that has just opened it appends to what is there."""
+    try:
+        os.close(os.open(path, os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC))
+    except FileNotFoundError:
+        pass
 
 
 def _files(folder: str) -> list[tuple[str, int, int]]:

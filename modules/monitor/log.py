@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from typing import Callable
 
 MAX_LINE = 16 << 10
+STEP = 1 << 20
 _SECOND = 1_000_000_000
 _ENDS = ('","stream":"stdout","time":"', '","stream":"stderr","time":"')
 
@@ -27,11 +28,15 @@ class Log:
     Args:
         limit: bytes after which it is rotated; 0 for never.
         rotate: puts another file behind the descriptor.
+        grown: is told of every further `STEP` bytes.
     """
 
-    def __init__(self, limit: int, rotate: Callable[[], object]) -> None:
+    def __init__(
+        self, limit: int, rotate: Callable[[], object], grown: Callable[[], object]
+    ) -> None:
         self._limit = limit
         self._rotate = rotate
+        self._grown = grown
         self._rest = [b"", b""]
         self._second = 0
         self._prefix = ""
@@ -74,7 +79,8 @@ class Log:
             parts = [_open(said.encode()), "\\n" + self._end(1), *parts]
         data = "".join(parts).encode()
         try:
-            at = os.lseek(apart.LOG, 0, os.SEEK_CUR)
+            # Not where it wrote last: somebody else may have emptied the file meanwhile.
+            at = os.lseek(apart.LOG, 0, os.SEEK_END)
             if self._limit and at + len(data) > self._limit:
                 if len(parts) > 2 and len(data) > self._limit:
                     half = len(parts) // 4 * 2
@@ -84,6 +90,9 @@ class Log:
                     return
                 if at:
                     self._rotate()
+                    at = os.lseek(apart.LOG, 0, os.SEEK_END)
+            if at // STEP < (at + len(data)) // STEP:
+                self._grown()
             written = os.write(apart.LOG, data)
             if written < len(data):
                 os.ftruncate(apart.LOG, at)

@@ -89,7 +89,7 @@ class Monitor:
         self._log: Log | Journal = (
             Journal(bytes.fromhex(log[1:].decode()), self._rotate)
             if log.startswith(b"j")
-            else Log(int(log), self._rotate)
+            else Log(int(log), self._rotate, self._grown)
         )
         # Seconds of the monotonic clock; 0 for never.
         self._start_at = self._restore_at = self._restored = self._probe_at = 0.0
@@ -104,7 +104,7 @@ class Monitor:
                 if fd <= apart.STDERR:
                     self._read(fd)
                 elif fd == apart.PIDFD:
-                    if not self._follows(apart.run(self._acts.ended, self._line, self._ended())):
+                    if not self._follows(self._over()):
                         return
                     break  # what else was ready is closed
                 elif fd == apart.CONTROL:
@@ -126,13 +126,15 @@ class Monitor:
 
     def _woken(self, words: bytes) -> None:
         """`p MILLISECONDS`: the next look at its health; `s`: the wait for the next start is over;
-        `a NUMBER`: somebody attaches."""
+        `a NUMBER`: somebody attaches; `r SIZE`: the log is to be rotated, if it is as large."""
         for word in words.split(b"\n"):
             if word.startswith(b"p"):
                 self._probe_at = time.monotonic() + int(word[1:]) / 1000
             elif word.startswith(b"a"):
                 there = apart.run(self._acts.attach, self._line, int(word[1:]))
                 self._taps = there[1:] if there else self._taps
+            elif word.startswith(b"r"):
+                apart.run(self._acts.rotate, self._line, int(word[1:]))
             elif word:
                 self._start_at = self._start_at and time.monotonic()
 
@@ -169,6 +171,16 @@ class Monitor:
 
     def _rotate(self) -> None:
         apart.run(self._acts.rotate, self._line)
+
+    def _grown(self) -> None:
+        apart.alone(self._acts.grown, self._line)
+
+    def _over(self) -> bytes:
+        """What follows from the container's end. Nobody else knows how that was: a killed act is begun again."""
+        status = self._ended()
+        return apart.run(self._acts.ended, self._line, status) or apart.run(
+            self._acts.ended, self._line, status
+        )
 
     def _ended(self) -> int:
         """The wait status, -1 where it is somebody else's child. Its last words are in the log then."""

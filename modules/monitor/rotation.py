@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 
+from ..agent.paths import Paths
 from . import apart, files, journal, limit
 
 NAME = "container.log"
@@ -22,15 +23,23 @@ def opened(folder: str, settings: files.Settings) -> int:
     return fd
 
 
-def rotate(folder: str, settings: files.Settings) -> None:
-    """container.log becomes .1, .1.gz becomes .2.gz, the oldest goes. A journal rotates its own files."""
+def rotate(folder: str, settings: files.Settings, paths: Paths, size: int = 0) -> bool:
+    """container.log becomes .1, .1.gz becomes .2.gz, the oldest goes. A journal rotates its own files.
+
+    Args:
+        size: only where it is at least so large.
+    Returns:
+        Whether another file is to be opened.
+    """
     if settings.log_driver == "journald":
-        return
+        return not size
     path = os.path.join(folder, NAME)
+    if size and (not os.path.exists(path) or os.path.getsize(path) < size):
+        return False
     _wait(f"{path}.1")
-    data = os.path.dirname(os.path.dirname(os.path.dirname(folder)))
-    with limit.rotating(data):
+    with limit.rotating(paths):
         _rename(path, settings)
+    return True
 
 
 def _rename(path: str, settings: files.Settings) -> None:

@@ -59,6 +59,8 @@ def serve(line: bytes, peer: int) -> None:
             more = _run(place, request)
         elif verb == "attach":
             os.write(apart.WAKER, b"a%d\n" % int(request["number"]))
+        elif verb == "rotate":
+            os.write(apart.WAKER, b"r%d\n" % int(request["size"]))
         elif verb == "update":
             cgroup.update(place.cgroup(), dict(request.get("resources") or {}))
         elif verb != "status":

@@ -123,14 +123,22 @@ def _replace(folder: str, name: str, state: State) -> None:
 
 
 class changing:  # reads as a word of the `with` statement
-    """The state, while nobody else who asks so can change it. Writing is up to the caller."""
+    """The state, while nobody else who asks so can change it. Writing is up to the caller.
 
-    def __init__(self, folder: str) -> None:
+    Without `wait` it raises BlockingIOError where somebody does so just now.
+    """
+
+    def __init__(self, folder: str, *, wait: bool = True) -> None:
         self._folder = folder
+        self._how = fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB
 
     def __enter__(self) -> State | None:
         self._fd = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        fcntl.flock(self._fd, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(self._fd, self._how)
+        except BaseException:
+            os.close(self._fd)
+            raise
         return read(self._folder)
 
     def __exit__(self, *_: object) -> None:
@@ -164,12 +172,21 @@ def container_alive(state: State) -> bool:
 
 
 def sleeps(pid: int) -> bool:
-    """Whether it waits for something other than a processor or a disk (proc_pid_stat(5))."""
+    """Whether it waits for something other than a processor or a disk."""
+    return _letter(pid) == b"S"
+
+
+def halted(pid: int) -> bool:
+    """Whether somebody has stopped it: by itself it does nothing any more."""
+    return _letter(pid) in (b"T", b"t")
+
+
+def _letter(pid: int) -> bytes:
+    """Field 3 of /proc/PID/stat (proc_pid_stat(5)); empty where there is no such process."""
     try:
-        with open(f"/proc/{pid}/stat", "rb") as stream:
-            return stream.read().rpartition(b")")[2].split()[0] == b"S"
+        return content(f"/proc/{pid}/stat").rpartition(b")")[2].split()[0]
     except OSError:
-        return False
+        return b""
 
 
 def now() -> float:

@@ -17,7 +17,19 @@ from ..runtime.config import RUNTIME, RuntimeFailure, annotation
 from ..runtime.container import create
 from ..runtime.handshake import describe
 from ..runtime.init import exit_code
-from . import apart, attached, control, files, health, journal, orphan, peers, rotation, state
+from . import (
+    apart,
+    attached,
+    control,
+    files,
+    health,
+    journal,
+    limit,
+    orphan,
+    peers,
+    rotation,
+    state,
+)
 from .apart import Answer
 from .place import Place
 from .restart import backoff
@@ -32,9 +44,21 @@ if TYPE_CHECKING:
     from ..runtime.container import Container
     from .endpoints import Endpoints
 
-__all__ = ["accept", "again", "attach", "begin", "ended", "probe", "restore", "rotate", "serve"]
+__all__ = [
+    "accept",
+    "again",
+    "attach",
+    "begin",
+    "ended",
+    "grown",
+    "probe",
+    "restore",
+    "rotate",
+    "serve",
+]
 
 END: Answer = (b"end", {})
+_SIGKILL = 9
 
 
 def _told(step: Callable[..., Answer]) -> Callable[..., Answer]:
@@ -251,13 +275,10 @@ def ended(place: Place, status: int) -> Answer:
     syscalls.close_range(apart.PIDFD, apart.LAST)
     own = place.cgroup()
     oom = own.oom_kills() > 0
-    hung = stand_in.clear(place.paths().container(place.name))
-    cgroup.release(own)
-    orphan.poststop(place.paths(), place.name)
-    place.endpoints().withdraw()
+    trouble = _clear(place, own)
     with state.changing(place.folder()) as stored:
         now = stored or State(place.name)
-        now.oom, now.error = oom, hung
+        now.oom, now.error = oom, trouble
         now.lost = status == -1
         now.exit_code = None if now.lost else exit_code(status)
         now.finished_at = state.now()
@@ -265,10 +286,33 @@ def ended(place: Place, status: int) -> Answer:
         return _next(place, now, failed=now.exit_code != 0, ran=ran)
 
 
+def _clear(place: Place, own: cgroup.Cgroup) -> str:
+    """Remove what the container had in the kernel; what could not be, in words.
+
+    That is no reason not to write down how it ended: a start removes what is left of an earlier life.
+    """
+    paths = place.paths()
+    trouble = stand_in.clear(paths.container(place.name))
+    for step in (
+        lambda: cgroup.release(own),
+        lambda: orphan.poststop(paths, place.name),
+        lambda: place.endpoints().withdraw(),
+    ):
+        try:
+            step()
+        except (HostctlError, OSError) as error:
+            trouble = trouble or str(error)
+    return trouble
+
+
 @_told
 def again(place: Place) -> Answer:
     """The wait is over: start it again, unless somebody has asked it to stop meanwhile."""
+    # As with the first start: of a monitor that is gone nobody starts anything.
+    syscalls.prctl(syscalls.PR_SET_PDEATHSIG, _SIGKILL)
     with state.changing(place.folder()) as stored:
+        if stored is not None and os.getppid() != stored.monitor:
+            return END
         now = stored or State(place.name)
         if now.stopped:
             return _conclude(place, now)
@@ -329,11 +373,20 @@ def _opened(first: int) -> Iterator[int]:
 
 
 @_told
-def rotate(place: Place) -> Answer:
-    """Put a new file behind the log's descriptor."""
+def rotate(place: Place, size: int = 0) -> Answer:
+    """Put a new file behind the log's descriptor; with a size only if that is reached."""
     settings = place.settings()
-    rotation.rotate(place.log_folder, settings)
+    if not rotation.rotate(place.log_folder, settings, place.paths(), size):
+        return b"kept", {}
     return b"rotated", {apart.LOG: rotation.opened(place.log_folder, settings)}
+
+
+def grown(line: bytes) -> None:
+    """The log has grown: all together may be above their limit. In a process of its own, as `serving.probe`."""
+    os.close(apart.LOCK)
+    os.close(apart.CONTROL)
+    with limit.rotating(Place(line).paths()):
+        pass  # whoever has looked at it leaves it within the limit
 
 
 @_told

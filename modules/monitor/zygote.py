@@ -124,15 +124,19 @@ class _Waiter:
         os._exit(0)
 
     def client(self, waiting: int) -> bool:
-        """In the waiting process's child: whether there is one. If not, zygote and all leave."""
+        """In the waiting process's child: whether there is one. If not, zygote and all leave.
+
+        It ends with its parent, also later: what it starts would have no monitor, and the client begins again.
+        """
         syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() == self._zygote:
+            return False  # its parent was killed before that, and the zygote has got it
         poll = select.poll()
         poll.register(apart.LISTENER, select.POLLIN)
         while not poll.poll(_CHECK_MILLISECONDS):
             if not _still_ours(self._path, self._own) or self._unused():
                 self._leave(waiting)
                 return False
-        syscalls.prctl(syscalls.PR_SET_PDEATHSIG, 0)
         return True
 
     def _family(self) -> set[int]:

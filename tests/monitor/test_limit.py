@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from hostctl_host.monitor import client, limit
+from hostctl_host.monitor import client, control, limit
 
 from tests.runtime.workshop import Workshop, until
 
@@ -59,7 +59,7 @@ def test_the_default_is_a_tenth_of_the_file_system(workshop: Workshop) -> None:
     limit.keep(workshop.paths, "")
 
 
-def test_open_and_half_packed_files_are_left_alone(workshop: Workshop) -> None:
+def test_half_packed_files_are_left_alone_and_open_ones_come_last(workshop: Workshop) -> None:
     workshop.make("a", "sleep", "1000")
     folder = Path(workshop.paths.container("a"), "log")
     for name in (
@@ -71,14 +71,14 @@ def test_open_and_half_packed_files_are_left_alone(workshop: Workshop) -> None:
         (folder / name).write_bytes(b"x" * 1000)
     os.utime(folder / "container.log.2.gz", (1, 1))
     limit.keep(workshop.paths, "3500")
-    limit.enforce(workshop.paths.data)
+    assert limit.enforce(workshop.paths.data) == []
     assert {path.name for path in folder.iterdir()} == {
         "container.log",
         "container.log.1",
         "container.log.1.gz.tmp",
     }
     limit.keep(workshop.paths, "1")
-    limit.enforce(workshop.paths.data)
+    assert limit.enforce(workshop.paths.data) == [(1000, "a")]
     assert {path.name for path in folder.iterdir()} == {"container.log", "container.log.1.gz.tmp"}
 
 
@@ -95,3 +95,66 @@ def test_many_that_rotate_at_once_agree(workshop: Workshop) -> None:
         assert not os.path.exists(os.path.join(workshop.paths.container_run(name), "monitor.crash"))
     until(lambda: not [p for name in names for p in _logs(workshop, name) if p.suffix == ".tmp"])
     assert _sum(workshop, *names) <= 11 * SIZE
+
+
+BIG = {"log": {"max_size": 100 << 20, "max_file": 3, "compress": False}}
+# A line of 1 KB each: its size as an entry is a little more.
+FLOOD = "read line < /dev/urandom; line=$(head -c 500 /dev/zero | tr '\\0' x); "
+WRITE = FLOOD + "i=0; while [ $i -lt {} ]; do echo $line $line; i=$((i+1)); done; {}"
+
+
+def test_files_that_are_written_are_within_the_limit_too(workshop: Workshop) -> None:
+    """No container rotates by itself here, and all run: the largest log is cut by its own monitor."""
+    limit.keep(workshop.paths, str(5 << 20))
+    for name, lines in (("small", 1000), ("large", 3500), ("last", 3500)):
+        script = WRITE.format(lines, f"echo end of {name}; sleep 1000")
+        workshop.make(name, "sh", "-c", script, settings=BIG)
+        client.start(workshop.paths, name)
+        workshop.wait_output(name, f"end of {name}", 60)
+    # The last look came with the last whole megabyte.
+    until(lambda: _sum(workshop, "small", "large", "last") <= 6 << 20, 30)
+    assert _sum(workshop, "small") > 1 << 20
+    assert "end of last" in workshop.output("last")
+    for name in ("small", "large", "last"):
+        assert client.status(workshop.paths, name).status == "running"
+        assert not os.path.exists(os.path.join(workshop.paths.container_run(name), "monitor.crash"))
+
+
+def test_what_is_written_after_the_cut_is_all_there(workshop: Workshop) -> None:
+    limit.keep(workshop.paths, str(2 << 20))
+    workshop.make("a", "sh", "-c", WRITE.format(5000, "echo the end; sleep 1000"), settings=BIG)
+    client.start(workshop.paths, "a")
+    workshop.wait_output("a", "the end", 60)
+    until(lambda: _sum(workshop, "a") <= 3 << 20, 30)
+    entries = workshop.entries("a")
+    assert entries[-1]["log"] == "the end\n"
+
+
+def test_the_log_of_an_ended_container_is_emptied_where_nothing_else_helps(
+    workshop: Workshop,
+) -> None:
+    workshop.run("old", "sh", "-c", WRITE.format(2500, "true"), settings=BIG)
+    assert _sum(workshop, "old") > 2 << 20
+    limit.keep(workshop.paths, str(2 << 20))
+    workshop.run("new", "sh", "-c", WRITE.format(1500, "echo the end"), settings=BIG)
+    until(lambda: _sum(workshop, "old", "new") <= 2 << 20, 30)
+    assert _logs(workshop, "old")[0].name == "container.log"
+    # Its next life appends to that file.
+    assert client.start(workshop.paths, "old").status in ("running", "exited")
+
+
+def test_a_small_log_is_not_rotated_twice(workshop: Workshop) -> None:
+    """Who was told twice, because two others looked at the same time, keeps what came in between."""
+    workshop.make("a", "sh", "-c", "echo one; sleep 1000", settings=BIG)
+    client.start(workshop.paths, "a")
+    workshop.wait_output("a", "one")
+    (path,) = _logs(workshop, "a")
+    size = path.stat().st_size
+    for wanted in (size + 1, size, size):
+        limit._cut(workshop.paths, "a", wanted)
+    until(lambda: len(_logs(workshop, "a")) == 2)
+    now = control.ask(
+        os.path.join(workshop.paths.container_run("a"), "monitor.sock"), {"verb": "status"}, 10
+    )
+    assert now["state"]["status"] == "running"
+    assert [one.stat().st_size for one in _logs(workshop, "a")] == [0, size]
