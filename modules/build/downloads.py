@@ -58,7 +58,7 @@ class Source:
         os.mkdir(folder)
         name = posix_name(self.url)
         path = os.path.join(folder, name)
-        found, head = _download(self.url, path)
+        found, head = download(self.url, path)
         wanted = self.one.checksum.rpartition(":")[2]
         if wanted and found != wanted:
             raise HostctlError(
@@ -120,7 +120,13 @@ def _head(url: str) -> dict[str, str]:
         raise _unreachable(url, error) from error
 
 
-def _download(url: str, path: str) -> tuple[str, dict[str, str]]:
+def download(url: str, path: str) -> tuple[str, dict[str, str]]:
+    """Get a file into a new one: its sha256 (hex) and the answer's headers.
+
+    Raises:
+        HostctlError: `build-download`; also where the answer ends too early.
+    """
+    import http.client
     import urllib.request
 
     digest = hashlib.sha256()
@@ -133,13 +139,16 @@ def _download(url: str, path: str) -> tuple[str, dict[str, str]]:
                     break
                 digest.update(piece)
                 file.write(piece)
+            promised = answer.headers.get("Content-Length", "")
+            if promised.isdigit() and file.tell() < int(promised):
+                raise ConnectionError(f"it ended after {file.tell()} of {promised} bytes")
             return digest.hexdigest(), dict(answer.headers.items())
-    except OSError as error:
+    except (OSError, http.client.HTTPException) as error:
         raise _unreachable(url, error) from error
 
 
-def _unreachable(url: str, error: OSError) -> HostctlError:
-    cause = str(getattr(error, "reason", "") or error.strerror or error)
+def _unreachable(url: str, error: Exception) -> HostctlError:
+    cause = str(getattr(error, "reason", "") or getattr(error, "strerror", "") or error)
     return HostctlError(
         f"cannot get {url}: {cause}",
         hint="check the address, and that the host reaches it",

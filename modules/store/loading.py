@@ -127,19 +127,29 @@ def _is_here(store: Store, name: str, size: int) -> bool:
 
 
 def import_(host: Host, args: dict[str, Any], channel: Channel) -> int:
-    """An image of one layer from a root file system's tar, which follows as input.
+    """An image of one layer from a root file system's tar, which follows as input or is at an address.
 
-    Args (of the call): `name` (may be empty), `message`, `platform`, `config` (OCI config's `config`), `origin`.
+    Args (of the call): `name` (may be empty), `message`, `platform`, `config` (OCI config's `config`), `changes`
+    (instructions that change it), `origin`, `url` (instead of input), `checksum` (`sha256:HEX` of the tar as it comes).
     """
     store = Store(host.paths.data)
     name = str(parse(args["name"])) if args.get("name") else ""
+    if args.get("changes"):
+        from .changes import changed
+
+        args = {**args, "config": changed(args.get("config") or {}, args["changes"])}
     with prepared(store):
         pass
     with scratch(store) as folder:
         path = os.path.join(folder, "incoming")
-        incoming = _Incoming(channel, path)
-        channel.send("row", data={"ready": True})
-        incoming.wait()
+        if args.get("url"):
+            from ..build.downloads import download
+
+            _check_sum(args, download(str(args["url"]), path)[0])
+        else:
+            incoming = _Incoming(channel, path)
+            channel.send("row", data={"ready": True})
+            incoming.wait()
         image = _imported(store, path, folder, name, args)
     channel.send("row", data={"id": f"sha256:{image.image_id}", "name": familiar(name)})
     return 0
@@ -154,8 +164,12 @@ def _imported(store: Store, path: str, folder: str, name: str, args: dict[str, A
                 blob.update(piece)
                 yield piece
 
-        for piece in decompress(pieces(), folder):
+        stream = pieces()
+        for piece in decompress(stream, folder):
             diff.update(piece)
+        for _ in stream:
+            pass  # what stands behind the compressed stream is part of the blob
+    _check_sum(args, blob.hexdigest())
     with open(path, "rb") as file:
         head = file.read(4)
     gzip, zstd = head[:2] == b"\x1f\x8b", head == b"\x28\xb5\x2f\xfd"
@@ -193,6 +207,16 @@ def _imported(store: Store, path: str, folder: str, name: str, args: dict[str, A
     what = canonical_name(name) if name else "the imported image"
     parsed = parse_manifest(raw, digest, OCI_MANIFEST, what)
     return bring(store, source, parsed, what, name=name, origin=f"import:{digest}")
+
+
+def _check_sum(args: dict[str, Any], found: str) -> None:
+    wanted = str(args.get("checksum") or "").rpartition(":")[2]
+    if wanted and wanted != found:
+        raise HostctlError(
+            f"cannot import {args.get('origin')}: expected sha256:{wanted}, got sha256:{found}",
+            hint="it has changed, or the checksum is of another file; nothing was kept",
+            ref="digest-mismatch",
+        )
 
 
 def _described(media_type: str, raw: bytes) -> dict[str, Any]:
