@@ -14,17 +14,40 @@ from .registries import Ground, Row, insecure_option, quiet_option, report
 @click.command("push")
 @click.argument("image")
 @click.argument("destination", default="", metavar="[DESTINATION]")
+@click.option(
+    "--to",
+    "pattern",
+    default="",
+    metavar="PATTERN",
+    help="Into the stores of these hosts, without a registry; from the host of --limit, or this machine.",
+)
 @insecure_option
 @quiet_option
 @json_option
 @host_options()
 def command(
-    image: str, destination: str, insecure: bool, quiet: bool, as_json: bool, hosts: HostOptions
+    image: str,
+    destination: str,
+    pattern: str,
+    insecure: bool,
+    quiet: bool,
+    as_json: bool,
+    hosts: HostOptions,
 ) -> int:
-    """Push an image to its registry, or under another name to DESTINATION.
+    """Push an image to its registry, or under another name to DESTINATION; with --to, to other hosts.
 
-    Where several hosts have it, and it is the same, the first of them pushes it.
+    Where several hosts have it, and it is the same, the first of them pushes it to the registry.
     """
+    if pattern:
+        from .ship import ship
+
+        if destination:
+            raise HostctlError(
+                f"cannot push {image} both to {destination} and to hosts",
+                hint="leave DESTINATION out, or --to",
+                ref="two-destinations",
+            )
+        return ship(image, pattern, hosts, quiet, as_json)
     from hostctl_host.contract.reference import parse
 
     if destination:
