@@ -196,6 +196,7 @@ def _lent(options: dict[str, Any]) -> Lent:
         lent.secret("", name, value)
     for name, sources in _agents(options["agents"]).items():
         lent.agent("", name, sources)
+    lent.check()
     return lent
 
 

@@ -42,11 +42,15 @@ class Lent:
             )
 
     def agent(self, image: str, name: str, sources: tuple[str, ...]) -> None:
-        """A build may ask the agent at a socket, or use the keys of files (`agents.py`). Raises HostctlError."""
+        """A build may ask the agent at a socket, or use the keys of files (`agents.py`); looked at when it does."""
+        self._agents[image, name] = sources
+
+    def check(self) -> None:
+        """Raise HostctlError for agents that cannot be used, before a host is touched."""
         from .agents import check
 
-        check(name, sources)
-        self._agents[image, name] = sources
+        for (_, name), sources in self._agents.items():
+            check(name, sources)
 
     def reply(self, frame: Mapping[str, Any], images: set[str], host: str) -> dict[str, Any]:
         """The fields of an answer.
@@ -62,12 +66,19 @@ class Lent:
             return {} if value is None else {"value": base64.b64encode(value).decode()}
         if key not in self._agents:
             return {}
-        with self._lock:
-            if key not in self._open:
-                from .agents import Agent
-
-                self._open[key] = Agent(self._agents[key])
-            agent = self._open[key]
+        try:
+            agent = self._agent(key)
+        except HostctlError as error:
+            return {"error": error.message, "hint": error.hint}
         message = base64.b64decode(frame["message"])
         answer = agent.ask((host, int(frame["connection"])), message)
         return {"message": base64.b64encode(answer).decode()}
+
+    def _agent(self, key: tuple[str, str]) -> Agent:
+        from .agents import Agent, check
+
+        with self._lock:
+            if key not in self._open:
+                check(key[1], self._agents[key])
+                self._open[key] = Agent(self._agents[key])
+            return self._open[key]

@@ -14,6 +14,7 @@ from ..template import Engine
 from ..yaml import Place
 from .content import Content
 from .context import listing
+from .lending import read_wishes
 
 
 def build_data(
@@ -33,8 +34,6 @@ def build_data(
         return None
     data = {key: value for key, value in written.items() if value is not None}
     for key in (
-        "secrets",
-        "ssh",
         "cache_from",
         "cache_to",
         "privileged",
@@ -45,6 +44,9 @@ def build_data(
             where = place.key(raw, key, name=True) if isinstance(raw, dict) else place
             errors.add(f"not supported yet: {key} of a build", where=where, ref="not-supported")
             return None
+    wishes = read_wishes(written, raw, place, errors)
+    data["secrets"] = sorted(wishes.secrets)
+    data["ssh"] = sorted(wishes.agents)
     folder = Path(engine.folder, str(data.get("context", ".")))
     name = str(data.get("dockerfile", "Dockerfile"))
     try:

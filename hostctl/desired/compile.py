@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from hostctl_host.contract.errors import HostctlError
 
-from ..credentials import Logins
+from ..credentials import Lent, Logins
 from ..inventory import Inventory, InventoryHost
 from ..inventory.files import read_variables
 from ..playbook.errors import Collector, PlaybookErrors
@@ -94,7 +94,8 @@ class _Compiler:
         self.errors = Collector()
         self.kinds = Kinds(path.parent)
         self.engine = Engine(path.parent)
-        self.logins = Logins()
+        self.lent = Lent()
+        self.logins = Logins(lent=self.lent)
         self.states: dict[str, HostState] = {}
         self.ids: dict[tuple[str, str], Ids] = {}
         self.pins: Pins | None = None
@@ -133,7 +134,7 @@ class _Compiler:
     def _lowering(self, play: Play) -> GraphLowering:
         from .graph import GraphLowering
 
-        return GraphLowering(play, self.engine, self.kinds, self.content)
+        return GraphLowering(play, self.engine, self.kinds, self.content, self.lent)
 
     def _trials(self, play: CompiledPlay) -> None:
         """Render for every host; an error that not all of them have names those that do."""

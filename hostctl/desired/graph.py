@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hostctl_host.contract.document import Resource
 from hostctl_host.contract.spec import encode
 
+from ..credentials import Lent
 from ..playbook.errors import Collector, did_you_mean
 from ..playbook.kinds import Kinds
 from ..playbook.model import Play
@@ -18,14 +18,16 @@ from ..yaml import Place
 from .content import Content
 from .draft import Draft
 from .images import image_data
+from .lending import Lending
+from .service_builds import split_build
 from .service_files import read_files
 from .services import Lowered, Service, lower_services
 from .storage import check_memory_volumes
-from .validate import check_keys, validate
+from .validate import check_compose_variables, check_keys, validate
 from .values import section_value
 
 EXTRA_KEYS = {
-    "container": frozenset(("container_name", "env_file", "pull_policy")),
+    "container": frozenset(("build", "container_name", "env_file", "pull_policy")),
     "network": frozenset(("ipam",)),
     "volume": frozenset(),
     "image": frozenset(),
@@ -47,8 +49,6 @@ _INTERNAL = {
     "config": ("digest", "hidden", "state"),
 }
 BOOT = "hostctl"
-_COMPOSE_VARIABLE = re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_]*")
-_SHELL_KEYS = ("command", "entrypoint")
 
 
 @dataclass(frozen=True)
@@ -64,9 +64,14 @@ class Entry:
 
 @dataclass
 class Names:
-    """What containers may refer to: key -> full name (images: name -> full reference)."""
+    """What containers may refer to: key -> full name (images: name -> full reference).
+
+    Attributes:
+        built: bodies of the images that containers build, by name.
+    """
 
     images: dict[str, str] = field(default_factory=dict)
+    built: dict[str, dict[str, Any]] = field(default_factory=dict)
     networks: dict[str, str] = field(default_factory=dict)
     volumes: dict[str, str] = field(default_factory=dict)
     secrets: dict[str, str] = field(default_factory=dict)
@@ -76,11 +81,14 @@ class Names:
 class GraphLowering:
     """One play's sections."""
 
-    def __init__(self, play: Play, engine: Engine, kinds: Kinds, content: Content) -> None:
+    def __init__(
+        self, play: Play, engine: Engine, kinds: Kinds, content: Content, lent: Lent
+    ) -> None:
         self.play = play
         self.engine = engine
         self.kinds = kinds
         self.content = content
+        self.lent = lent
 
     @property
     def empty(self) -> bool:
@@ -109,7 +117,7 @@ class GraphLowering:
                             hint=hint,
                             ref="unknown-key",
                         )
-                _check_compose_variables(body, place, errors)
+                check_compose_variables(body, place, errors)
 
     def _place(self, section: str, key: Any) -> Place:
         written = self.play.keys.get(section)
@@ -124,7 +132,8 @@ class GraphLowering:
             Deferred: a value needs a fact or a result that is not there yet.
         """
         names = Names()
-        drafts = self._images(scope, names, errors)
+        lending = Lending(self.lent, self.content, self.engine.folder)
+        drafts = self._images(scope, names, lending, errors)
         drafts += self._named("networks", scope, names.networks, errors)
         drafts += self._named("volumes", scope, names.volumes, errors)
         drafts += self._valued("secrets", scope, names.secrets, errors)
@@ -132,6 +141,10 @@ class GraphLowering:
         services: list[Service] = []
         for entry in self._entries("containers", scope, errors, drafts):
             body = entry.body
+            if isinstance(body, dict) and body.get("build") is not None:
+                body = self._built(entry, names, lending, drafts, errors)
+                if body is None:
+                    continue
             if isinstance(body, dict):
                 body = read_files(body, entry.raw, entry.place, self.engine, self.content, errors)
             service = Service.read(
@@ -148,6 +161,7 @@ class GraphLowering:
             errors,
             frozenset(declared - {service.key for service in services}),
         )
+        drafts = lending.settle(names.secrets, drafts, made.drafts, errors)
         check_memory_volumes([*drafts, *made.drafts], errors)
         implicit = self._implicit(made, names)
         hidden = self.engine.condition(scope, self.play.no_log, self.play.place("no_log"))
@@ -186,24 +200,58 @@ class GraphLowering:
         )
         return Draft(kind, prefix + key, resource, unknown=True)
 
-    def _images(self, scope: Scope, names: Names, errors: Collector) -> list[Draft]:
+    def _images(
+        self, scope: Scope, names: Names, lending: Lending, errors: Collector
+    ) -> list[Draft]:
         drafts: list[Draft] = []
-        cls = self.kinds.spec("image")
         for entry in self._entries("images", scope, errors, drafts):
-            found = image_data(
-                entry.key, entry.body, entry.raw, entry.place, self.engine, self.content, errors
-            )
-            names.images[entry.key] = entry.key
-            if found is None:
-                continue
-            data, digests = found
-            names.images[entry.key] = data.get("pull") or entry.key
-            spec = validate(
-                cls, "image", data, entry.place, entry.raw, errors, f"the image {entry.key}"
-            )
-            if spec is not None:
-                drafts.append(_draft("image", entry.key, spec, entry.place, digests=digests))
+            drafts += self._image(entry, names, lending, errors)
         return drafts
+
+    def _image(
+        self, entry: Entry, names: Names, lending: Lending, errors: Collector
+    ) -> list[Draft]:
+        found = image_data(
+            entry.key, entry.body, entry.raw, entry.place, self.engine, self.content, errors
+        )
+        names.images[entry.key] = entry.key
+        if found is None:
+            return []
+        data, digests = found
+        names.images[entry.key] = data.get("pull") or entry.key
+        if "build" in data:
+            place = entry.place.key(entry.raw, "build")
+            lending.note(entry.key, entry.body["build"], entry.raw["build"], place)
+        spec = validate(
+            self.kinds.spec("image"),
+            "image",
+            data,
+            entry.place,
+            entry.raw,
+            errors,
+            f"the image {entry.key}",
+        )
+        if spec is None:
+            return []
+        return [_draft("image", entry.key, spec, entry.place, digests=digests)]
+
+    def _built(
+        self,
+        entry: Entry,
+        names: Names,
+        lending: Lending,
+        drafts: list[Draft],
+        errors: Collector,
+    ) -> dict[str, Any] | None:
+        """The body of a container whose image is built; that image goes to the drafts."""
+        found = split_build(entry, self.play.project, names, errors)
+        if found is None:
+            return None
+        body, image = found
+        if image is not None:
+            wanted = replace(entry, key=str(body["image"]), body=image)
+            drafts += self._image(wanted, names, lending, errors)
+        return body
 
     def _named(
         self, section: str, scope: Scope, names: dict[str, str], errors: Collector
@@ -336,27 +384,6 @@ def _flatten_ipam(data: dict[str, Any], entry: Entry, errors: Collector) -> None
                 where=place,
                 hint=did_you_mean(key, ("subnet", "gateway", "ip_range")),
                 ref="unknown-key",
-            )
-
-
-def _check_compose_variables(value: Any, place: Place, errors: Collector) -> None:
-    if isinstance(value, dict):
-        for key, item in value.items():
-            if key not in _SHELL_KEYS:
-                _check_compose_variables(item, place.key(value, key), errors)
-    elif isinstance(value, list):
-        for index, item in enumerate(value):
-            _check_compose_variables(item, place.key(value, index), errors)
-    elif isinstance(value, str) and "${" in value:
-        found = _COMPOSE_VARIABLE.search(re.sub(r"\{\{.*?\}\}", "", value))
-        if found:
-            name = found[0][2:]
-            errors.add(
-                f"cannot use ${{{name}}} here: playbooks have Jinja only, `$` is an ordinary character",
-                where=place,
-                hint=f"write {{{{ {name.lower()} }}}} or {{{{ lookup('env', '{name}') }}}}; "
-                f"for a literal ${{ write {{{{ '${{' }}}}",
-                ref="compose-variable",
             )
 
 

@@ -70,8 +70,6 @@ class Service:
                 where = place.walk(raw, ["container_name"])
                 errors.add(f"cannot use container_name: {error}", where=where, ref="wrong-type")
                 return None
-        if "build" in data:
-            return None  # reported as not supported yet already
         data.update(name=key, service=key)
         spec = validate(spec_type, "container", data, place, raw, errors, f"the container {key}")
         if spec is None or deploy is None:

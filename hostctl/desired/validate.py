@@ -7,6 +7,7 @@ is most of them, and importing pydantic costs a tenth of a second that a run wit
 from __future__ import annotations
 
 import dataclasses
+import re
 from typing import Any
 
 from hostctl_host.contract.fields import FieldError
@@ -16,6 +17,8 @@ from ..playbook.keys import COMPOSE_REFUSED, LATER_BY_KIND
 from ..yaml import Place
 from .exact import Inexact, build, field_names, required
 
+_COMPOSE_VARIABLE = re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_]*")
+_SHELL_KEYS = ("command", "entrypoint")
 _adapters: dict[type[Any], Any] = {}
 
 _MESSAGES = {
@@ -203,3 +206,25 @@ def _shown(value: Any) -> str:
         else repr(value)
     )
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+def check_compose_variables(value: Any, place: Place, errors: Collector) -> None:
+    """Report `${X}`, which is no template in a playbook; a command may have it for its shell."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if key not in _SHELL_KEYS:
+                check_compose_variables(item, place.key(value, key), errors)
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            check_compose_variables(item, place.key(value, index), errors)
+    elif isinstance(value, str) and "${" in value:
+        found = _COMPOSE_VARIABLE.search(re.sub(r"\{\{.*?\}\}", "", value))
+        if found:
+            name = found[0][2:]
+            errors.add(
+                f"cannot use ${{{name}}} here: playbooks have Jinja only, `$` is an ordinary character",
+                where=place,
+                hint=f"write {{{{ {name.lower()} }}}} or {{{{ lookup('env', '{name}') }}}}; "
+                f"for a literal ${{ write {{{{ '${{' }}}}",
+                ref="compose-variable",
+            )

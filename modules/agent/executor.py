@@ -133,11 +133,22 @@ class Executor:
                 step.error = error
             else:
                 look(self._run, step)
-        self._look_beyond(steps)
+        again = {step.resource.id for step, _ in missing_of} | self._look_beyond(steps)
+        for step in steps:
+            if step.resource.skip or step.outcome is not None or step.resource.id in again:
+                continue
+            if not again.isdisjoint(step.resource.needs):
+                # It was seen when less was known of what it needs.
+                look(self._run, step)
+                again.add(step.resource.id)
         self._ask_ahead(steps)
 
-    def _look_beyond(self, steps: Sequence[Step]) -> None:
-        """What other hosts make: this host has told them by now what it found, so none waits for it."""
+    def _look_beyond(self, steps: Sequence[Step]) -> set[str]:
+        """What other hosts make: this host has told them by now what it found, so none waits for it.
+
+        Returns:
+            Ids of the steps that were looked at again.
+        """
         waiting = {step.resource.id: name for step in steps if (name := _awaited(step))}
         exchange = self._run.host.exchange
         if waiting and exchange is not None:
@@ -145,6 +156,7 @@ class Executor:
             for step in steps:
                 if step.resource.id in waiting:
                     look(self._run, step)
+        return set(waiting)
 
     def _ask_ahead(self, steps: Sequence[Step]) -> None:
         """What the differing steps will need is on its way while the first of them run."""

@@ -147,7 +147,17 @@ class Session:
         )
 
     def _meet_others(self, resources: Iterable[Resource]) -> None:
-        """Where an image comes from another host, goes to others, or is to be pinned: talk about it."""
+        """Where an image comes from another host, goes to others, or is to be pinned: talk about it.
+
+        And where a build may use secrets or an SSH agent of the controller: it can be asked for them.
+        """
+        resources = tuple(resources)
+        if any(
+            one.kind == IMAGE
+            and any((one.spec.get("build") or {}).get(key) for key in ("secrets", "ssh"))
+            for one in resources
+        ):
+            self._host.open_questions(self._channel)
         told = ("on", "shared", "repin")
         if self._host.exchange is None and any(
             one.kind == IMAGE and any(one.spec.get(key) for key in told) for one in resources

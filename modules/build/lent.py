@@ -17,6 +17,7 @@ from typing import Any, Callable
 
 from ..agent.channel import ControllerGone
 from ..agent.host import Host
+from ..contract.errors import HostctlError
 
 FAILURE = b"\x05"
 _LONGEST = 256 << 10
@@ -30,7 +31,7 @@ class Lender:
 
     Attributes:
         secret: id -> value; None where nobody gave it.
-        agent: id -> what asks it.
+        agent: id -> what asks it. Raises HostctlError: it cannot be used.
     """
 
     secret: Callable[[str], bytes | None] = lambda _: None
@@ -52,8 +53,12 @@ def lent(image: str, host: Host) -> Lender:
         def ask(number: int, message: bytes) -> bytes:
             fields: dict[str, Any] = {"image": image, "id": name, "connection": number}
             fields["message"] = base64.b64encode(message).decode()
-            return base64.b64decode(host.ask("build-ssh", **fields).get("message", ""))
+            answer = host.ask("build-ssh", **fields)
+            if answer.get("error"):
+                raise HostctlError(answer["error"], hint=answer["hint"], ref="build-ssh")
+            return base64.b64decode(answer.get("message", ""))
 
+        ask(0, b"")  # what cannot be lent is said before the program runs
         return ask
 
     return Lender(secret, agent)
@@ -144,7 +149,7 @@ class _Door:
                     answer = self._ask(number, message) or FAILURE
                     one.sendall(struct.pack(">I", len(answer)) + answer)
             self._ask(number, b"")
-        except (OSError, ControllerGone):
+        except (OSError, ControllerGone, HostctlError):
             pass
         finally:
             with self._lock:
