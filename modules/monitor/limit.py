@@ -1,8 +1,9 @@
 """Runs on the managed host: how much disk the logs of all containers together may take.
 
 Whoever rotates a log, or has written another `log.STEP` to one, looks at all of them and removes the oldest rotated
-files, until the rest is within the limit. Where the open ones alone are above it, the monitors of the largest are
-told to rotate them. Nothing else keeps count: what a kill leaves undone, the next look does.
+files, until the rest is within the limit. Open ones cannot be removed: monitors are told to rotate large ones before
+it comes to that, and the largest where open ones alone are above the limit. Nothing else keeps count: what a kill
+leaves undone, the next look does.
 """
 
 from __future__ import annotations
@@ -20,6 +21,17 @@ _MOST = 4 << 30
 _SHARE = 10
 _OPEN = "container.log"
 _TOLD_SECONDS = 1.0
+# Of the limit: what is left when a large open file is rotated, and what is large.
+_EARLY, _LARGE = 4, 8
+
+
+class Open:
+    """A container's open log that is too large; it `must` be cut, or is to be rotated before it comes to that."""
+
+    def __init__(self, name: str, size: int, *, must: bool) -> None:
+        self.name = name
+        self.size = size
+        self.must = must
 
 
 def keep(paths: Paths, wanted: str) -> None:
@@ -48,21 +60,21 @@ class rotating:  # reads as a word of the `with` statement
         fcntl.flock(self._fd, fcntl.LOCK_EX)
 
     def __exit__(self, *_: object) -> None:
-        too_large: list[tuple[int, str]] = []
+        too_large: list[Open] = []
         try:
             too_large = enforce(self._paths.data)
         finally:
             os.close(self._fd)
         # Without the lock: a monitor that is told may be waiting for it.
-        for size, name in too_large:
-            _cut(self._paths, name, size)
+        for one in too_large:
+            _cut(self._paths, one)
 
 
-def enforce(data: str) -> list[tuple[int, str]]:
+def enforce(data: str) -> list[Open]:
     """Remove the oldest rotated files of all containers while all logs together are above the limit.
 
     Returns:
-        Size and container of the open ones, largest first, that have to be rotated as well.
+        The open ones that are to be rotated as well, largest first.
     """
     most = limit(data)
     if most < 0:
@@ -80,36 +92,45 @@ def enforce(data: str) -> list[tuple[int, str]]:
                 rotated.append((changed, path, size))
     for _, path, size in sorted(rotated):
         if total <= most:
-            return []
+            break
         try:
             os.unlink(path)
         except FileNotFoundError:
             pass  # its container has just been removed, or it has just been packed
         total -= size
-    too_large = []
+    return _too_large(opened, total, most)
+
+
+def _too_large(opened: list[tuple[int, str]], total: int, most: int) -> list[Open]:
+    """So many of the largest that the rest is within the limit; else the largest, where there is not much left."""
+    found = []
     for size, name in sorted(opened, reverse=True):
-        if total <= most:
-            break
-        too_large.append((size, name))
-        total -= size
-    return too_large
+        if total > most:
+            found.append(Open(name, size, must=True))
+            total -= size
+    if not found and sum(size for size, _ in opened) > most - most // _EARLY:
+        size, name = max(opened)
+        if size >= most // _LARGE:
+            found.append(Open(name, size, must=False))
+    return found
 
 
-def _cut(paths: Paths, name: str, size: int) -> None:
+def _cut(paths: Paths, one: Open) -> None:
     """Have the container's log rotated, if it is still as large; where no monitor writes it, empty it.
 
     Nobody waits for it: the monitor may be about to rotate, and its next look removes what it has rotated.
     """
-    path = os.path.join(paths.container_run(name), files.SOCKET)
+    path = os.path.join(paths.container_run(one.name), files.SOCKET)
     try:
         peer = control.connect(path, _TOLD_SECONDS)
     except (FileNotFoundError, ConnectionRefusedError):
-        _empty(os.path.join(paths.container(name), "log", _OPEN))
+        if one.must:
+            _empty(os.path.join(paths.container(one.name), "log", _OPEN))
         return
     except OSError:
         return  # so much else is asked of it
     try:
-        peer.sendall(b'{"version": 1, "verb": "rotate", "size": %d}\n' % size)
+        peer.sendall(b'{"version": 1, "verb": "rotate", "size": %d}\n' % one.size)
     except OSError:
         pass  # it ends just now
     finally:

@@ -88,7 +88,7 @@ def test_a_monitor_whose_socket_is_gone_is_ended(
     os.unlink(os.path.join(workshop.paths.container_run("a"), files.SOCKET))
     assert client.stop(workshop.paths, "a").status == "exited"
     assert not state.alive(now.pid, now.start_time)
-    assert not state.alive(now.monitor, now.monitor_start)
+    until(lambda: not state.alive(now.monitor, now.monitor_start))
 
 
 def test_stop_and_remove_without_a_monitor(workshop: Workshop) -> None:

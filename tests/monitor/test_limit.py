@@ -71,15 +71,20 @@ def test_half_packed_files_are_left_alone_and_open_ones_come_last(workshop: Work
         (folder / name).write_bytes(b"x" * 1000)
     os.utime(folder / "container.log.2.gz", (1, 1))
     limit.keep(workshop.paths, "3500")
-    assert limit.enforce(workshop.paths.data) == []
+    assert _told(workshop) == []
     assert {path.name for path in folder.iterdir()} == {
         "container.log",
         "container.log.1",
         "container.log.1.gz.tmp",
     }
+    # The open ones alone are near the limit: the largest is to be rotated in time.
+    limit.keep(workshop.paths, "1300")
+    assert _told(workshop) == [("a", 1000, True)]
+    (folder / "container.log.1.gz.tmp").unlink()
+    assert _told(workshop) == [("a", 1000, False)]
     limit.keep(workshop.paths, "1")
-    assert limit.enforce(workshop.paths.data) == [(1000, "a")]
-    assert {path.name for path in folder.iterdir()} == {"container.log", "container.log.1.gz.tmp"}
+    assert _told(workshop) == [("a", 1000, True)]
+    assert [path.name for path in folder.iterdir()] == ["container.log"]
 
 
 def test_many_that_rotate_at_once_agree(workshop: Workshop) -> None:
@@ -98,49 +103,59 @@ def test_many_that_rotate_at_once_agree(workshop: Workshop) -> None:
 
 
 BIG = {"log": {"max_size": 100 << 20, "max_file": 3, "compress": False}}
-# A line of 1 KB each: its size as an entry is a little more.
-FLOOD = "read line < /dev/urandom; line=$(head -c 500 /dev/zero | tr '\\0' x); "
-WRITE = FLOOD + "i=0; while [ $i -lt {} ]; do echo $line $line; i=$((i+1)); done; {}"
+WRITE = """
+line=$(head -c 1000 /dev/zero | tr '\\0' x)
+i=0; while [ $i -lt {} ]; do echo $line; i=$((i+1)); done
+touch /tmp/written
+until test -e /tmp/go; do sleep 0.05; done
+echo after that
+{}
+"""
+
+
+def _told(workshop: Workshop) -> list[tuple[str, int, bool]]:
+    found = limit.enforce(workshop.paths.data)
+    return [(one.name, one.size, one.must) for one in found]
+
+
+def _write(workshop: Workshop, name: str, kilobytes: int) -> Path:
+    """A running container that has written so much, and never rotates by itself; its /tmp."""
+    workshop.make(name, "sh", "-c", WRITE.format(kilobytes, "sleep 1000"), settings=BIG)
+    now = client.start(workshop.paths, name)
+    folder = Path(f"/proc/{now.pid}/root/tmp")
+    until((folder / "written").exists, 60)
+    return folder
 
 
 def test_files_that_are_written_are_within_the_limit_too(workshop: Workshop) -> None:
-    """No container rotates by itself here, and all run: the largest log is cut by its own monitor."""
-    limit.keep(workshop.paths, str(5 << 20))
-    for name, lines in (("small", 1000), ("large", 3500), ("last", 3500)):
-        script = WRITE.format(lines, f"echo end of {name}; sleep 1000")
-        workshop.make(name, "sh", "-c", script, settings=BIG)
-        client.start(workshop.paths, name)
-        workshop.wait_output(name, f"end of {name}", 60)
+    limit.keep(workshop.paths, str(6 << 20))
+    names = ("small", "large", "last")
+    folders = [
+        _write(workshop, name, size) for name, size in zip(names, (1100, 4000, 5000), strict=True)
+    ]
     # The last look came with the last whole megabyte.
-    until(lambda: _sum(workshop, "small", "large", "last") <= 6 << 20, 30)
+    until(lambda: _sum(workshop, *names) <= 7 << 20, 30)
     assert _sum(workshop, "small") > 1 << 20
-    assert "end of last" in workshop.output("last")
-    for name in ("small", "large", "last"):
+    for name, folder in zip(names, folders, strict=True):
         assert client.status(workshop.paths, name).status == "running"
+        (folder / "go").touch()
+        log = Path(workshop.paths.container(name), "log", "container.log")
+        until(lambda log=log: b'"after that\\n"' in log.read_bytes())
         assert not os.path.exists(os.path.join(workshop.paths.container_run(name), "monitor.crash"))
-
-
-def test_what_is_written_after_the_cut_is_all_there(workshop: Workshop) -> None:
-    limit.keep(workshop.paths, str(2 << 20))
-    workshop.make("a", "sh", "-c", WRITE.format(5000, "echo the end; sleep 1000"), settings=BIG)
-    client.start(workshop.paths, "a")
-    workshop.wait_output("a", "the end", 60)
-    until(lambda: _sum(workshop, "a") <= 3 << 20, 30)
-    entries = workshop.entries("a")
-    assert entries[-1]["log"] == "the end\n"
 
 
 def test_the_log_of_an_ended_container_is_emptied_where_nothing_else_helps(
     workshop: Workshop,
 ) -> None:
-    workshop.run("old", "sh", "-c", WRITE.format(2500, "true"), settings=BIG)
+    folder = _write(workshop, "old", 3000)
+    (folder / "go").touch()
+    client.stop(workshop.paths, "old", grace=0)
     assert _sum(workshop, "old") > 2 << 20
     limit.keep(workshop.paths, str(2 << 20))
-    workshop.run("new", "sh", "-c", WRITE.format(1500, "echo the end"), settings=BIG)
-    until(lambda: _sum(workshop, "old", "new") <= 2 << 20, 30)
-    assert _logs(workshop, "old")[0].name == "container.log"
-    # Its next life appends to that file.
-    assert client.start(workshop.paths, "old").status in ("running", "exited")
+    with limit.rotating(workshop.paths):
+        pass
+    assert _sum(workshop, "old") == 0
+    assert [path.name for path in _logs(workshop, "old")] == ["container.log"]
 
 
 def test_a_small_log_is_not_rotated_twice(workshop: Workshop) -> None:
@@ -151,10 +166,16 @@ def test_a_small_log_is_not_rotated_twice(workshop: Workshop) -> None:
     (path,) = _logs(workshop, "a")
     size = path.stat().st_size
     for wanted in (size + 1, size, size):
-        limit._cut(workshop.paths, "a", wanted)
+        limit._cut(workshop.paths, limit.Open("a", wanted, must=True))
     until(lambda: len(_logs(workshop, "a")) == 2)
     now = control.ask(
         os.path.join(workshop.paths.container_run("a"), "monitor.sock"), {"verb": "status"}, 10
     )
     assert now["state"]["status"] == "running"
     assert [one.stat().st_size for one in _logs(workshop, "a")] == [0, size]
+
+
+def test_an_early_rotation_empties_nothing(workshop: Workshop) -> None:
+    workshop.run("old", "sh", "-c", "echo one", settings=BIG)
+    limit._cut(workshop.paths, limit.Open("old", 1, must=False))
+    assert workshop.output("old") == "one\n"
