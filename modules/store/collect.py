@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from ..agent.files import read_json
 from ..contract.errors import HostctlError
 from . import shifted as shifted_copies
+from .parts import sweep_parts
 from .staging import pins, prepared, scratch, sweep
 from .store import EMPTY_LAYER, Image, Store
 
@@ -45,6 +46,7 @@ def collect(store: Store, in_use: AbstractSet[str] = frozenset()) -> int:
     """
     with prepared(store):
         sweep(store)
+        sweep_parts(store)
         nameless = {image.image_id for image in store.images() if not image.name}
         store.forget(nameless - in_use)
         doomed = unneeded(store, store.images(), in_use)

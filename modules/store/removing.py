@@ -17,6 +17,7 @@ from ..contract.errors import HostctlError
 from ..contract.reference import parse
 from .collect import collect, unneeded
 from .needed import Needed, needed
+from .parts import sweep_parts
 from .shown import familiar, find, matches, row_of
 from .staging import prepared
 from .store import Image, Store
@@ -161,6 +162,7 @@ def _prune(store: Store, args: dict[str, Any], who: Needed, channel: Channel) ->
     if not args.get("dry"):
         if args.get("cache"):
             keeping.tidy(data, oldest=math.inf)
-        freed = collect(store, kept) + kept_files - keeping.size(data)
+        freed = sweep_parts(store, 0)
+        freed += collect(store, kept) + kept_files - keeping.size(data)
     channel.send("row", data={"freed": freed})
     return 0

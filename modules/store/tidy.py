@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from ..contract.reference import canonical_name
 from .collect import collect
 from .needed import Needed, needed
+from .parts import sweep_parts
 from .policy import policy
 from .staging import prepared
 from .store import Store
@@ -59,6 +60,7 @@ def make_room(store: Store, wanted: int, who: Needed | None = None) -> None:
     who = who or needed(data)
     keeping.tidy(data, oldest=time.time() - _FRESH)
     with prepared(store):
+        sweep_parts(store, 0)
         collect(store, who.ids)
         oldest = sorted(store.images(), key=lambda image: image.tagged)
         for image in oldest:
