@@ -76,7 +76,8 @@ class Ground:
             return found
 
         try:
-            return on_targets(self._hosts, self.targets if targets is None else targets, work)
+            chosen = self.targets if targets is None else targets
+            return on_targets(self._hosts, chosen, work, "store")
         finally:
             self._show("")
 

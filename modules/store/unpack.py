@@ -43,13 +43,20 @@ class Unpacked:
     opaque: bool
 
 
-def unpack(chunks: Iterable[bytes], workdir: str, limits: Limits | None = None) -> Unpacked:
+def unpack(
+    chunks: Iterable[bytes],
+    workdir: str,
+    limits: Limits | None = None,
+    *,
+    flow: Callable[[Iterator[bytes]], Iterable[bytes]] = iter,
+) -> Unpacked:
     """Unpack an uncompressed tar stream into `workdir/root`, reading it to its end.
 
     Args:
         chunks: the stream.
         workdir: an empty folder that nobody else can enter; the caller removes it.
         limits: other bounds than the default ones.
+        flow: takes the stream, hashed, and hands it on: perhaps from a thread of its own.
     Raises:
         HostctlError: `layer-unsafe`, `layer-broken`, `layer-device`, `layer-limit`, `disk-full`.
     """
@@ -61,7 +68,7 @@ def unpack(chunks: Iterable[bytes], workdir: str, limits: Limits | None = None) 
     bounds = limits or Limits()
     tree = Tree(root, trash, bounds.entries)
     try:
-        reader = TarReader(_counted(chunks, digest.update, bounds.bytes + (1 << 30)))
+        reader = TarReader(flow(_counted(chunks, digest.update, bounds.bytes + (1 << 30))))
         worker = _Unpacker(tree, reader, workdir, bounds)
         worker.run()
     finally:
