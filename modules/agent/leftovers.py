@@ -92,7 +92,7 @@ def _bridges(paths: Paths) -> None:
     from ..net import addresses, links, netlink
 
     with netlink.Netlink() as kernel:
-        for link in kernel.links():
+        for link in kernel.links("bridge"):
             network = link.alias[len(_ALIAS) :] if link.alias.startswith(_ALIAS) else ""
             ours = network and addresses.bridge_name(paths, network) == link.name
             if ours and not os.path.lexists(os.path.join(paths.data, "networks", network)):

@@ -9,6 +9,7 @@ import stat
 from ..agent.paths import Paths
 from ..contract import plainjson
 from ..runtime import cgroup, config
+from ..runtime.reading import content
 from .restart import Policy
 
 TYPE_CHECKING = False
@@ -63,8 +64,7 @@ def bundle(paths: Paths, name: str) -> str:
 def cgroup_path(paths: Paths, name: str) -> str:
     """Where its processes live, from the root of each hierarchy: as `cgroup_parent` said, or among ours."""
     try:
-        with open(os.path.join(paths.container(name), CGROUP), encoding="utf-8") as stream:
-            return stream.read()
+        return content(os.path.join(paths.container(name), CGROUP)).decode()
     except FileNotFoundError:
         return cgroup.container_path(paths.run, name)
 
@@ -111,8 +111,7 @@ def load(paths: Paths, name: str) -> config.Config:
 
 def _read(path: str) -> dict[str, Any]:
     try:
-        with open(path, "rb") as stream:
-            data = plainjson.loads(stream.read())
+        data = plainjson.loads(content(path))
     except FileNotFoundError:
         return {}
     return data if isinstance(data, dict) else {}

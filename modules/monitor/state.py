@@ -10,11 +10,13 @@ import os
 import time
 
 from ..contract import plainjson
+from ..runtime.reading import content
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+_boot_id = ""
 CREATED, RUNNING, RESTARTING, EXITED = "created", "running", "restarting", "exited"
 
 
@@ -82,8 +84,7 @@ class State:
 def read(folder: str) -> State | None:
     """The state in the container's run folder; None where there is none (or half of one)."""
     try:
-        with open(os.path.join(folder, "state.json"), "rb") as stream:
-            data = plainjson.loads(stream.read())
+        data = plainjson.loads(content(os.path.join(folder, "state.json")))
     except (FileNotFoundError, ValueError):
         return None
     return from_json(data)
@@ -146,16 +147,16 @@ class changing:  # reads as a word of the `with` statement
 
 
 def boot_id() -> str:
-    """The kernel's name of this boot."""
-    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as stream:
-        return stream.read().strip()
+    """The kernel's name of this boot, which every process asks for once."""
+    global _boot_id
+    _boot_id = _boot_id or content("/proc/sys/kernel/random/boot_id").decode().strip()
+    return _boot_id
 
 
 def start_time(pid: int) -> int:
     """Field 22 of /proc/PID/stat; 0 for a process that is not there, or a zombie."""
     try:
-        with open(f"/proc/{pid}/stat", "rb") as stream:
-            fields = stream.read().rpartition(b")")[2].split()
+        fields = content(f"/proc/{pid}/stat").rpartition(b")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return 0
     return 0 if fields[0] in (b"Z", b"X") else int(fields[19])

@@ -286,10 +286,13 @@ class Netlink:
         if failure is not None:
             raise failure
 
-    def links(self) -> list[Link]:
-        """All interfaces of this namespace."""
+    def links(self, kind: str = "") -> list[Link]:
+        """All interfaces of this namespace; with `kind` those of that kind (Linux 4.6; before, all)."""
         found = []
-        for body in self.dump(RTM_GETLINK, _LINK.pack(0, 0, 0, 0, 0), "list links"):
+        query = _LINK.pack(0, 0, 0, 0, 0)
+        if kind:
+            query += attribute(IFLA_LINKINFO, _text(IFLA_INFO_KIND, kind))
+        for body in self.dump(RTM_GETLINK, query, "list links"):
             _, _, index, flags, _ = _LINK.unpack_from(body)
             values = attributes(body, _LINK.size)
             name = values.get(IFLA_IFNAME, b"").rstrip(b"\0").decode()

@@ -227,7 +227,7 @@ def take_apart(paths: Paths, name: str, *, keep_anonymous: bool = False) -> None
 
     Anonymous volumes survive a replacement (as in Compose), and go with the container otherwise.
     """
-    import shutil
+    from ..agent import trees
 
     folder = paths.container(name)
     if not os.path.isdir(folder):
@@ -240,7 +240,7 @@ def take_apart(paths: Paths, name: str, *, keep_anonymous: bool = False) -> None
         if keep_anonymous and part in (KEPT, "network.json"):
             continue
         if os.path.isdir(path) and not os.path.islink(path):
-            shutil.rmtree(path)
+            trees.remove(path)
         else:
             os.unlink(path)
     if not keep_anonymous:

@@ -6,6 +6,8 @@ another container that is the normal case.
 
 from __future__ import annotations
 
+import errno
+
 from ..contract.kernel import CAPABILITY_NAMES
 from . import syscalls
 from .config import Config
@@ -63,12 +65,13 @@ def warnings(config: Config) -> list[str]:
 def enter_bounding(capabilities: Capabilities) -> None:
     """Child, before it changes its user: needs SETPCAP. Capabilities are to survive the change."""
     for number in range(64):
-        try:
-            present = syscalls.prctl(syscalls.PR_CAPBSET_READ, number)
-        except OSError:  # EINVAL: the kernel's last capability was the one before
-            break
-        if present and not capabilities.bounding >> number & 1:
-            syscalls.prctl(syscalls.PR_CAPBSET_DROP, number)
+        if not capabilities.bounding >> number & 1:
+            try:
+                syscalls.prctl(syscalls.PR_CAPBSET_DROP, number)
+            except OSError as error:
+                if error.errno != errno.EINVAL:
+                    raise
+                break  # the kernel's last capability was before this one
     syscalls.prctl(syscalls.PR_SET_KEEPCAPS, 1)
 
 

@@ -20,6 +20,7 @@ from .cgroup_places import container_path as container_path
 from .cgroup_places import detect as detect
 from .cgroup_places import monitors_path as monitors_path
 from .config import RuntimeFailure
+from .reading import content
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -80,13 +81,9 @@ class Cgroup:
         for root in dict.fromkeys(self.hierarchies.v1.values()):
             write(os.path.join(root, self.path, "tasks"), "0")
         if self.hierarchies.v2:
-            with open("/proc/self/cgroup", encoding="utf-8") as stream:
-                born = any(
-                    line.rstrip().endswith("/" + self.path)
-                    for line in stream
-                    if line.startswith("0::")
-                )
-            if not born:
+            lines = content("/proc/self/cgroup").splitlines()
+            ours = ("/" + self.path).encode()
+            if not any(line.startswith(b"0::") and line.endswith(ours) for line in lines):
                 write(os.path.join(self.hierarchies.v2, self.path, "cgroup.procs"), "0")
 
     def processes(self) -> set[int]:
@@ -211,12 +208,14 @@ def prepare(
             hint="mount -t cgroup2 none /sys/fs/cgroup",
             ref="no-cgroup",
         )
-    if is_ours(cgroup.path):
+    if not is_ours(cgroup.path):
+        cgroup.found = any(os.path.isdir(folder) for folder in cgroup.folders())
+        if cgroup.found:
+            _check_vacant(cgroup, holder)
+        make(cgroup)
+    elif make(cgroup):
         release(cgroup)
-    cgroup.found = any(os.path.isdir(folder) for folder in cgroup.folders())
-    if cgroup.found:
-        _check_vacant(cgroup, holder)
-    make(cgroup)
+        make(cgroup)
     _set(cgroup, resources, fresh=not cgroup.found)
     set_devices(cgroup, resources.get("devices"), fresh=not cgroup.found)
     return cgroup
@@ -236,15 +235,19 @@ def _check_vacant(cgroup: Cgroup, holder: int) -> None:
         )
 
 
-def make(cgroup: Cgroup) -> None:
-    """Make the folders, and pass controllers down where version 2 wants that said."""
+def make(cgroup: Cgroup) -> bool:
+    """Make the folders, and pass controllers down where version 2 wants that said.
+
+    Returns:
+        Whether one of them was there already.
+    """
     for attempt in range(5):
         try:
-            _make(cgroup)
-            return
+            return _make(cgroup)
         except FileNotFoundError:  # somebody has just pruned a parent that was empty
             if attempt == 4:
                 raise
+    return False
 
 
 def prune(run_dir: str) -> None:
@@ -264,11 +267,15 @@ def prune(run_dir: str) -> None:
                 continue
 
 
-def _make(cgroup: Cgroup) -> None:
+def _make(cgroup: Cgroup) -> bool:
+    there = False
     if cgroup.hierarchies.v2:
-        cgroup_v2.make(cgroup.hierarchies.v2, cgroup.path)
-    for controller, root in cgroup.hierarchies.v1.items():
-        cgroup_v1.make(root, cgroup.path, controller)
+        there = cgroup_v2.make(cgroup.hierarchies.v2, cgroup.path)
+    for root in dict.fromkeys(cgroup.hierarchies.v1.values()):
+        there = cgroup_v1.make(root, cgroup.path) or there
+    if "cpuset" in cgroup.hierarchies.v1:
+        cgroup_v1.inherit_cpuset(cgroup.hierarchies.v1["cpuset"], cgroup.path)
+    return there
 
 
 def update(cgroup: Cgroup, resources: Resources) -> None:

@@ -6,10 +6,11 @@ import errno
 import os
 
 from .config import RuntimeFailure
+from .reading import content
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 Setting = tuple[str, str, str]
 """(folder, file, value)."""
@@ -33,9 +34,15 @@ _OPTIONAL = frozenset(
 
 def write(path: str, value: str) -> None:
     """Write the value in one go; the error names the file."""
+    write_each(path, (value,))
+
+
+def write_each(path: str, values: Iterable[str]) -> None:
+    """Write the values, each in one go of its own, and open the file once; the error names it."""
     fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     try:
-        os.write(fd, value.encode())
+        for value in values:
+            os.write(fd, value.encode())
     except OSError as error:
         error.filename = path
         raise
@@ -113,20 +120,9 @@ def refused(setting: Setting, error: OSError) -> RuntimeFailure:
 def read(path: str) -> str:
     """The file's text; empty where it is missing or its controller is off."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        return content(path).decode("ascii")
     except OSError:
         return ""
-    try:
-        parts: list[bytes] = []
-        while True:
-            part = os.read(fd, 1 << 16)
-            if not part:
-                return b"".join(parts).decode("ascii")
-            parts.append(part)
-    except OSError:
-        return ""
-    finally:
-        os.close(fd)
 
 
 def read_number(path: str) -> int:

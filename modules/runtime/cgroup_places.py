@@ -7,6 +7,7 @@ import zlib
 
 from ..agent.paths import RUN_DIR
 from . import cgroup_v1, mountinfo
+from .reading import content
 
 DELEGATED = "cgroup"
 """In the run folder: the path of the subtree that systemd has delegated to us."""
@@ -41,8 +42,7 @@ def base(run_dir: str) -> str:
     Where systemd has given us one, `RUN/cgroup` names it: that of `hostctl.service` (see `agent/unit.py`).
     """
     try:
-        with open(os.path.join(run_dir, DELEGATED), encoding="ascii") as stream:
-            return stream.read()
+        return content(os.path.join(run_dir, DELEGATED)).decode()
     except (FileNotFoundError, NotADirectoryError):
         own = instance(run_dir)
         return f"hostctl/{own}" if own else "hostctl"

@@ -41,29 +41,34 @@ _THROTTLE = (
 )
 
 
-def make(root: str, path: str, controller: str) -> None:
-    """Make the folders. A cpuset takes no process before it has CPUs and memory nodes."""
+def make(root: str, path: str) -> bool:
+    """Make the folders; whether the last one was there already."""
     folder = os.path.join(root, path)
-    if not os.path.isdir(os.path.dirname(folder)):
-        # Mostly only the last one is missing.
-        make(root, os.path.dirname(path), controller)
     try:
         os.mkdir(folder, 0o755)
     except FileExistsError:
-        pass
-    if controller == "cpuset":
-        _inherit(root, path)
+        return True
+    except FileNotFoundError:
+        if not os.path.dirname(path):
+            raise
+        # Mostly only the last one is missing.
+        make(root, os.path.dirname(path))
+        return make(root, path)
+    return False
 
 
-def _inherit(root: str, path: str) -> None:
-    """What is empty is as it is above, where it may have been left empty too."""
+def inherit_cpuset(root: str, path: str) -> None:
+    """A cpuset takes no process before it has CPUs and memory nodes: what is empty is as it is above.
+
+    There it may have been left empty too.
+    """
     folder, above = os.path.join(root, path), os.path.dirname(path)
     for name in ("cpuset.cpus", "cpuset.mems"):
         if read(os.path.join(folder, name)).strip():
             continue
         inherited = read(os.path.join(root, above, name)).strip()
         if not inherited and above:
-            _inherit(root, above)
+            inherit_cpuset(root, above)
             inherited = read(os.path.join(root, above, name)).strip()
         _write(os.path.join(folder, name), inherited)
 

@@ -28,26 +28,36 @@ _THROTTLE = (
 )
 
 
-def make(root: str, path: str, also: Iterable[str] = ()) -> None:
+def make(root: str, path: str, also: Iterable[str] = ()) -> bool:
     """Make the folders; each inner one passes the controllers that it has on to those below.
 
     Args:
         also: controllers that are wanted besides the usual ones.
+    Returns:
+        Whether the last one was there already.
     """
     wanted = (*_DELEGATED, *also)
     above, _, name = path.rpartition("/")
-    folder = os.path.join(root, above)
-    if above and not also and os.path.isdir(folder) and not _missing(folder, wanted):
+    if above and not also and not _missing(os.path.join(root, above), wanted):
         # Mostly only the last one is missing: those above were made to pass on what they had.
-        root, path = folder, name
-    folder = root
+        try:
+            return _mkdir(os.path.join(root, above, name))
+        except FileNotFoundError:
+            pass
+    folder, there = root, False
     for part in path.split("/"):
         _pass_down(folder, wanted)
         folder = os.path.join(folder, part)
-        try:
-            os.mkdir(folder, 0o755)
-        except FileExistsError:
-            continue
+        there = _mkdir(folder)
+    return there
+
+
+def _mkdir(folder: str) -> bool:
+    try:
+        os.mkdir(folder, 0o755)
+    except FileExistsError:
+        return True
+    return False
 
 
 def _missing(folder: str, wanted: tuple[str, ...]) -> list[str]:

@@ -10,6 +10,7 @@ import os
 
 from ..contract import plainjson
 from ..contract.errors import HostctlError
+from .reading import content
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,8 +59,7 @@ def load(bundle: str, name: str = "config.json") -> Config:
     """The parsed config.json of the bundle folder, or the file that stands for it."""
     path = os.path.join(bundle, name)
     try:
-        with open(path, "rb") as stream:
-            config = plainjson.loads(stream.read())
+        config = plainjson.loads(content(path))
     except FileNotFoundError as error:
         raise RuntimeFailure(
             f"cannot read the bundle: there is no {path}", ref="bundle-missing"

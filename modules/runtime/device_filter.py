@@ -6,9 +6,10 @@ The last rule that matches an access decides. Version 2 of cgroups runs a progra
 
 from __future__ import annotations
 
+import itertools
 import os
 
-from .cgroup_files import read, write
+from .cgroup_files import read, write_each
 from .config import RuntimeFailure
 
 TYPE_CHECKING = False
@@ -165,9 +166,9 @@ def set_v1(folder: str, parsed: list[Rule], *, fresh: bool) -> None:
     """Write the rules into a cgroup of version 1; only what differs where it is in use."""
     wanted = Exceptions(parsed)
     todo = wanted.writes() if fresh else wanted.changes(Exceptions(_listed(folder)))
-    for rule in todo:
-        file = "devices.allow" if rule.allow else "devices.deny"
-        write(os.path.join(folder, file), rule.line())
+    for allow, following in itertools.groupby(todo, lambda rule: rule.allow):
+        file = "devices.allow" if allow else "devices.deny"
+        write_each(os.path.join(folder, file), (rule.line() for rule in following))
 
 
 def _listed(folder: str) -> list[Rule]:

@@ -138,42 +138,48 @@ def enter(devices: list[Device], root: str) -> None:
     if not devices:
         return
     root_fd = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    folders: dict[str, int] = {}
     try:
         for device in devices:
-            _make(device, root_fd)
+            _make(device, *_place(root_fd, device.path, folders))
         for target, path in LINKS:
-            _link(target, path, root_fd)
+            _link(target, *_place(root_fd, path, folders))
     finally:
-        os.close(root_fd)
+        for fd in (*folders.values(), root_fd):
+            os.close(fd)
 
 
-def _make(device: Device, root_fd: int) -> None:
-    parent, name = mounts.parent_fd(root_fd, device.path)
+def _place(root_fd: int, path: str, folders: dict[str, int]) -> tuple[int, str]:
+    """The folder of a path inside the root, opened once for all that goes there, and the last name."""
+    above, name = os.path.split(os.path.normpath(path))
+    if above not in folders:
+        folders[above] = mounts.target_fd(root_fd, above, folder=True)
+    return folders[above], name
+
+
+def _make(device: Device, parent: int, name: str) -> None:
+    number = os.makedev(device.major, device.minor)
+    kind = _KINDS[device.kind]
     try:
-        number = os.makedev(device.major, device.minor)
-        kind = _KINDS[device.kind]
-        try:
-            if device.tree >= 0:
-                _bind(device.tree, parent, name)
-                return
-            os.mknod(name, kind | device.mode, number, dir_fd=parent)
-        except PermissionError:
-            # No user namespace may make nodes: it gets the host's, with the host's owner and mode.
-            _bind(sys.open_tree(_host_node(device), sys.OPEN_TREE_CLONE), parent, name)
+        if device.tree >= 0:
+            _bind(device.tree, parent, name)
             return
-        except FileExistsError:
-            there = os.stat(name, dir_fd=parent, follow_symlinks=False)
-            # A FIFO has no number.
-            same = stat.S_IFMT(there.st_mode) == kind and number in (0, there.st_rdev)
-            if not same:
-                raise RuntimeFailure(
-                    f"cannot make {device.path}: something else is there in the image",
-                    ref="device-in-the-way",
-                ) from None
-        if device.uid or device.gid:
-            os.chown(name, device.uid, device.gid, dir_fd=parent, follow_symlinks=False)
-    finally:
-        os.close(parent)
+        os.mknod(name, kind | device.mode, number, dir_fd=parent)
+    except PermissionError:
+        # No user namespace may make nodes: it gets the host's, with the host's owner and mode.
+        _bind(sys.open_tree(_host_node(device), sys.OPEN_TREE_CLONE), parent, name)
+        return
+    except FileExistsError:
+        there = os.stat(name, dir_fd=parent, follow_symlinks=False)
+        # A FIFO has no number.
+        same = stat.S_IFMT(there.st_mode) == kind and number in (0, there.st_rdev)
+        if not same:
+            raise RuntimeFailure(
+                f"cannot make {device.path}: something else is there in the image",
+                ref="device-in-the-way",
+            ) from None
+    if device.uid or device.gid:
+        os.chown(name, device.uid, device.gid, dir_fd=parent, follow_symlinks=False)
 
 
 def _bind(tree: int, parent: int, name: str) -> None:
@@ -214,11 +220,8 @@ def _host_node(device: Device) -> str:
     )
 
 
-def _link(target: str, path: str, root_fd: int) -> None:
-    parent, name = mounts.parent_fd(root_fd, path)
+def _link(target: str, parent: int, name: str) -> None:
     try:
         os.symlink(target, name, dir_fd=parent)
     except FileExistsError:
         return
-    finally:
-        os.close(parent)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 from . import devices
 from . import syscalls as sys
 from .config import Config, RuntimeFailure
+
+_MISSING = (errno.ENOENT, errno.ENOTDIR)
 
 
 class Masks:
@@ -33,32 +36,39 @@ def prepare(config: Config) -> Masks:
 
 def enter(masks: Masks) -> None:
     """Child, inside its root, as the last of the mounts."""
+    # A path that is not there is no error. One that cannot be looked at, such as a link to itself, may be
+    # something else later: it is.
     for path in masks.readonly:
-        if _there(path):
+        try:
             sys.mount(path, path, None, sys.MS_BIND | sys.MS_REC)
-            present = os.statvfs(path).f_flag & (os.ST_NOSUID | os.ST_NODEV | os.ST_NOEXEC)
-            # These three bits have the same value as the flags of mount.
-            sys.mount(None, path, None, sys.MS_BIND | sys.MS_REMOUNT | sys.MS_RDONLY | present)
+        except OSError as error:
+            if error.errno not in _MISSING:
+                raise
+            continue
+        present = os.statvfs(path).f_flag & (os.ST_NOSUID | os.ST_NODEV | os.ST_NOEXEC)
+        # These three bits have the same value as the flags of mount.
+        sys.mount(None, path, None, sys.MS_BIND | sys.MS_REMOUNT | sys.MS_RDONLY | present)
     if masks.masked:
-        _mask(masks.masked)
+        null = devices.open_null(os.O_PATH)
+        try:
+            for path in masks.masked:
+                _mask(path, f"/proc/self/fd/{null}")
+        finally:
+            os.close(null)
 
 
-def _there(path: str) -> bool:
-    """What cannot be looked at, such as a link to itself, may be something else later: it raises."""
+def _mask(path: str, null: str) -> None:
     try:
-        os.stat(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    return True
-
-
-def _mask(paths: list[str]) -> None:
-    null = devices.open_null(os.O_PATH)
+        sys.mount(null, path, None, sys.MS_BIND)
+        return
+    except OSError as error:
+        if error.errno == errno.ENOENT:
+            return
+        if error.errno != errno.ENOTDIR:
+            raise
+    # A folder, upon which no file can be hung; or one of the names on the way is a file.
     try:
-        for path in paths:
-            if os.path.isdir(path):
-                sys.mount("tmpfs", path, "tmpfs", sys.MS_RDONLY)
-            elif _there(path):
-                sys.mount(f"/proc/self/fd/{null}", path, None, sys.MS_BIND)
-    finally:
-        os.close(null)
+        sys.mount("tmpfs", path, "tmpfs", sys.MS_RDONLY)
+    except OSError as error:
+        if error.errno not in _MISSING:
+            raise

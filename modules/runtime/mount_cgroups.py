@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import os
 
+from . import mount_options
 from . import syscalls as sys
 from .cgroup import Cgroup, detect
 from .mount_options import Mount
+from .targets import RESOLVE
 
 _QUIET = sys.MS_NOSUID | sys.MS_NODEV | sys.MS_NOEXEC
 
@@ -49,6 +51,27 @@ def expand(mount: Mount, cgroup: Cgroup | None, *, own: bool) -> list[Mount] | N
             if controller != os.path.basename(root)
         ]
     return found
+
+
+def fill(base: Mount, parts: list[Mount], root_fd: int) -> list[Mount]:
+    """Mount file systems in folders of the empty tmpfs that has just been mounted; what else there is."""
+    folder = sys.openat2(root_fd, base.destination, os.O_PATH | os.O_DIRECTORY, 0, RESOLVE)
+    others = []
+    try:
+        for part in parts:
+            if part.bind:
+                others.append(part)
+                continue
+            name = os.path.basename(part.destination)
+            try:
+                os.mkdir(name, 0o755, dir_fd=folder)
+                place = f"/proc/self/fd/{folder}/{name}"
+                sys.mount(part.source, place, part.fstype, part.set_flags, part.data)
+            except OSError as error:
+                raise mount_options.failure(part, error) from error
+    finally:
+        os.close(folder)
+    return others
 
 
 def _one(

@@ -5,6 +5,8 @@ Source: OCI runtime-spec 1.2, config.md (Linux mount options); mount(8), mount_s
 
 from __future__ import annotations
 
+import errno
+
 from . import idmap
 from . import syscalls as sys
 from .config import RuntimeFailure
@@ -208,3 +210,20 @@ def _bad(message: str, hint: str) -> RuntimeFailure:
     if not message.startswith("cannot"):
         message = f"cannot create the container: {message}"
     return RuntimeFailure(message, hint=hint, ref="bad-mount")
+
+
+def failure(mount: Mount, error: OSError) -> RuntimeFailure:
+    """The kernel's no to a mount, with what it may mean."""
+    what = mount.source if mount.bind else mount.fstype
+    hint = ""
+    if error.errno == errno.ELOOP:
+        hint = f"{mount.destination} is a link in the image; mount at where it leads to"
+    elif error.errno == errno.ENODEV and not mount.bind:
+        hint = f"this host's kernel has no file system {what}; load it: modprobe {what}"
+    elif error.errno == errno.EINVAL and mount.data and not mount.bind:
+        hint = f"one of the options is none of {what}'s: {mount.data}"
+    return RuntimeFailure(
+        f"cannot mount {what} at {mount.destination}: {error.strerror}",
+        hint=hint,
+        ref="mount-failed",
+    )

@@ -6,6 +6,8 @@ backslash and # are written otherwise. So nothing else separates lines and field
 
 from __future__ import annotations
 
+from .reading import content
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,8 +26,7 @@ class Mount:
 
 def read(file: str = "/proc/self/mountinfo") -> Iterator[Mount]:
     """All mounts, in the order in which they were made. Raises OSError."""
-    with open(file, "rb") as stream:
-        text = stream.read().decode("utf-8", "surrogateescape")
+    text = content(file).decode("utf-8", "surrogateescape")
     for line in text.split("\n"):
         left, _, right = line.partition(" - ")
         if right:

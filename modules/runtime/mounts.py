@@ -105,7 +105,7 @@ def lay(mounts: list[Mount], users: dict[object, int], userns: int, place: str) 
                     flags = sys.OPEN_TREE_CLONE | sys.AT_RECURSIVE
                     mount.tree = sys.open_tree(os.path.join(place, str(number)), flags)
             except OSError as error:
-                raise _failure(mount, error) from error
+                raise mount_options.failure(mount, error) from error
             # They are so already, and the child may not change them.
             mount.set_recursive = mount.clear_recursive = 0
             mount.extra = mount.extra | {"laid"}
@@ -129,8 +129,11 @@ def enter(
     try:
         for mount in mounts:
             own = namespaces.private("cgroup")
-            parts = mount_cgroups.expand(mount, cgroup, own=own)
-            for part in (mount,) if parts is None else parts:
+            first, *rest = mount_cgroups.expand(mount, cgroup, own=own) or [mount]
+            _mount(first, root_fd, namespaces, users, later)
+            if rest and not rest[0].bind:
+                rest = mount_cgroups.fill(first, rest, root_fd)
+            for part in rest:
                 _mount(part, root_fd, namespaces, users, later)
     finally:
         os.close(root_fd)
@@ -170,7 +173,7 @@ def _mount(
         else:
             _file_system(mount, root_fd, namespaces, later)
     except OSError as error:
-        raise _failure(mount, error) from error
+        raise mount_options.failure(mount, error) from error
 
 
 def _file_system(mount: Mount, root_fd: int, namespaces: Namespaces, later: Later | None) -> None:
@@ -280,22 +283,6 @@ def _leads_to(wanted: str, name: str, parent: int) -> bool:
         return False
 
 
-def _failure(mount: Mount, error: OSError) -> RuntimeFailure:
-    what = mount.source if mount.bind else mount.fstype
-    hint = ""
-    if error.errno == errno.ELOOP:
-        hint = f"{mount.destination} is a link in the image; mount at where it leads to"
-    elif error.errno == errno.ENODEV and not mount.bind:
-        hint = f"this host's kernel has no file system {what}; load it: modprobe {what}"
-    elif error.errno == errno.EINVAL and mount.data and not mount.bind:
-        hint = f"one of the options is none of {what}'s: {mount.data}"
-    return RuntimeFailure(
-        f"cannot mount {what} at {mount.destination}: {error.strerror}",
-        hint=hint,
-        ref="mount-failed",
-    )
-
-
 def _bind(mount: Mount, root_fd: int, users: dict[object, int]) -> None:
     """Bind with its attributes set before it is visible; older kernels set them just after."""
     try:
@@ -333,8 +320,14 @@ def _tree(mount: Mount, users: dict[object, int], userns: int) -> int:
         if mount.remapped:
             owner = userns if mount.mapping is None else users[mount.mapping.key()]
             idmap.apply(tree, owner, mount.source, recursive="ridmap" in mount.extra)
-        _set_attributes(mount, tree)
-        for flags in mount.propagation or [sys.MS_PRIVATE | sys.MS_REC]:
+        kinds = mount.propagation or [sys.MS_PRIVATE | sys.MS_REC]
+        if not mount.set_flags & sys.MS_REC:
+            # It is one mount: all at once.
+            first, *kinds = kinds
+            _set_attributes(mount, tree, first & ~sys.MS_REC)
+        else:
+            _set_attributes(mount, tree)
+        for flags in kinds:
             kind = flags & ~sys.MS_REC
             sys.mount_setattr("", propagation=kind, recursive=bool(flags & sys.MS_REC), dir_fd=tree)
     except BaseException:
@@ -343,7 +336,7 @@ def _tree(mount: Mount, users: dict[object, int], userns: int) -> int:
     return tree
 
 
-def _set_attributes(mount: Mount, tree: int) -> None:
+def _set_attributes(mount: Mount, tree: int, propagation: int = 0) -> None:
     add = sum(bit for flag, bit in mount_options.ATTRIBUTES if mount.set_flags & flag)
     drop = sum(bit for flag, bit in mount_options.ATTRIBUTES if mount.clear_flags & flag)
     for flag, bit in mount_options.ACCESS_TIMES:
@@ -353,8 +346,8 @@ def _set_attributes(mount: Mount, tree: int) -> None:
     # `rw` and its like undo options before them; what the source's own mount forbids stays forbidden.
     present = _flags_of(tree) if drop else 0
     drop &= ~sum(bit for flag, bit in mount_options.ATTRIBUTES if present & flag)
-    if add or drop:
-        sys.mount_setattr("", add, drop, dir_fd=tree)
+    if add or drop or propagation:
+        sys.mount_setattr("", add, drop, propagation=propagation, dir_fd=tree)
     if mount.set_recursive or mount.clear_recursive:
         sys.mount_setattr(
             "", mount.set_recursive, mount.clear_recursive, recursive=True, dir_fd=tree

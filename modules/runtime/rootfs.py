@@ -12,6 +12,7 @@ import os
 from ..contract import plainjson
 from . import idmap, mount_options, mountinfo
 from . import syscalls as sys
+from .cgroup_files import read
 from .config import OVERLAY, Config, RuntimeFailure, annotation
 
 PIVOT, MOVE, CHROOT = "pivot", "move", "chroot"
@@ -198,15 +199,11 @@ def _escape(path: str) -> str:
 
 def off_switches(parameters: str = "/sys/module/overlay/parameters") -> list[str]:
     """Features that a host may have on by default, and that make an upper folder useless elsewhere."""
-    found = []
-    for name in ("index", "metacopy", "redirect_dir"):
-        try:
-            with open(os.path.join(parameters, name), encoding="ascii") as stream:
-                if stream.read(1) == "Y":
-                    found.append(f"{name}=off")
-        except FileNotFoundError:
-            continue
-    return found
+    return [
+        f"{name}=off"
+        for name in ("index", "metacopy", "redirect_dir")
+        if read(os.path.join(parameters, name)).startswith("Y")
+    ]
 
 
 def enter_pivot(rootfs: Rootfs) -> None:

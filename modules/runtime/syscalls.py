@@ -163,6 +163,7 @@ class _Lazy:
 
     def __init__(self) -> None:
         self._libc: ctypes.CDLL | None = None
+        self._locked: ctypes.PyDLL | None = None
         self._numbers: dict[str, int] | None = None
 
     @property
@@ -185,6 +186,14 @@ class _Lazy:
             self._libc.syncfs.argtypes = (ctypes.c_int,)
             self._libc.personality.argtypes = (ctypes.c_ulong,)
         return self._libc
+
+    @property
+    def locked(self) -> ctypes.PyDLL:
+        """The same, keeping the GIL: nobody else may hold it in a child."""
+        if self._locked is None:
+            self._locked = ctypes.PyDLL(None, use_errno=True)
+            self._locked.syscall.restype = ctypes.c_long
+        return self._locked
 
     def number(self, name: str) -> int:
         if self._numbers is None:
@@ -224,8 +233,7 @@ def clone(flags: int, cgroup: int = -1) -> int:
     afterwards. All pointers are null, so the different argument orders of the architectures do not
     matter.
     """
-    api = ctypes.PyDLL(None, use_errno=True)  # keeps the GIL: nobody else may hold it in the child
-    api.syscall.restype = ctypes.c_long
+    api = _lazy.locked
     number = ctypes.c_long(_lazy.number("clone"))
     zero = ctypes.c_long(0)
     arguments = (number, ctypes.c_ulong(flags | _SIGCHLD), zero, zero, zero, zero)

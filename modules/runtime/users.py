@@ -78,7 +78,9 @@ def _lines(path: str, fields: int) -> list[list[str]]:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return []
-    with open(fd, encoding="utf-8", errors="surrogateescape") as stream:
-        text = stream.read(_LIMIT)
+    with open(fd, "rb", buffering=0) as stream:
+        # Room for what it says that it has: a buffer of the limit's size would be mapped and given back.
+        data = stream.read(min(os.fstat(fd).st_size, _LIMIT))
+    text = data.decode("utf-8", "surrogateescape") if data else ""
     rows = (line.split(":") for line in text.splitlines())
     return [row for row in rows if len(row) >= fields]

@@ -10,6 +10,7 @@ import fcntl
 import os
 import stat
 
+from ..agent import trees
 from ..contract import plainjson
 from . import id_shift, idmap
 from . import syscalls as sys
@@ -56,7 +57,7 @@ def _fill(fill: Fill, root_fd: int) -> None:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if os.path.exists(marker):
-            _empty(fill.source)
+            trees.empty(fill.source)
         elif os.listdir(fill.source):
             return
         image = _image_folder(root_fd, fill.target)
@@ -82,16 +83,6 @@ def _image_folder(root_fd: int, target: str) -> int:
         )
     except (FileNotFoundError, NotADirectoryError):
         return -1
-
-
-def _empty(folder: str) -> None:
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
-                _empty(entry.path)
-                os.rmdir(entry.path)
-            else:
-                os.unlink(entry.path)
 
 
 def copy_folder(source: str, target: str, mapping: idmap.Mapping | None = None) -> None:
