@@ -93,7 +93,7 @@ def _pem(text: Any, where: Place) -> str:
         load(text)
     except ValueError as error:
         raise ValueError(f"{source} cannot be used: {error}") from None
-    return text.strip()
+    return str(text).strip()
 
 
 def _mark(parts: Iterable[str]) -> str:
