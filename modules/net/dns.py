@@ -21,6 +21,7 @@ from _thread import start_new_thread
 from . import dns_wire as wire
 from .dns_forward import Forwarder, Loop, receive_message, send, send_message, shuffled
 from .dns_names import Network, Upstreams
+from .watch import Watch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -63,15 +64,18 @@ class Server:
         self._monitors: dict[int, tuple[socket.socket, str]] = {}
         self._threads = 0
         self._idle_since = time.monotonic()
+        # Of this process because it is wherever a port can be published.
+        self._firewall = Watch(self._loop, data_dir, run_dir)
 
     def run(self) -> None:
         """Serve until there has been nothing to serve for a while."""
         self._listener.setblocking(False)
         self._loop.watch(self._listener.fileno(), self._accept)
         while True:
-            timeout = self._forwarder.timeout()
-            self._loop.turn(IDLE_SECONDS / 2 if timeout is None else timeout)
+            timeouts = (self._forwarder.timeout(), self._firewall.timeout())
+            self._loop.turn(min((t for t in timeouts if t is not None), default=IDLE_SECONDS / 2))
             self._forwarder.retry_late()
+            self._firewall.act()
             if self._registrations or self._monitors:
                 self._idle_since = time.monotonic()
             elif time.monotonic() - self._idle_since > IDLE_SECONDS and self._leave():
