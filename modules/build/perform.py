@@ -20,6 +20,7 @@ from ..store.store import Image, Store
 from . import finish, keeping, recall
 from .site import Files, NotBuilt, Report, Site
 from .stages import Stages
+from .workshop import Workshop
 
 _GLANCE = 0.2
 
@@ -52,10 +53,18 @@ def look(build: Build, host: Host, files: Files, name: str) -> Look:
 
 
 def perform(
-    build: Build, host: Host, files: Files, names: list[str], origin: str, report: Report
+    build: Build,
+    host: Host,
+    files: Files,
+    names: list[str],
+    origin: str,
+    report: Report,
+    workshop: Workshop | None = None,
 ) -> Image:
     """Build, and give the image its names.
 
+    Args:
+        workshop: one that was started; it is closed at the end.
     Raises:
         HostctlError: a step failed; what was made before it stays in the cache.
         ControllerGone: nobody waits for it any more; its programs were ended.
@@ -66,13 +75,15 @@ def perform(
     keeping.tidy(host.paths.data)
     with keeping.building(host.paths.data), scratch(store) as folder:
         site = Site(build, host, store, files, folder, report, names[0] if names else "")
+        site.workshop = workshop or site.workshop
         stopped = threading.Event()
         watch = threading.Thread(target=_watch, args=(host, site, stopped), daemon=True)
         watch.start()
         try:
             stages = Stages(site)
-            _warn(stages, site)
+            stages.ask_ahead()
             state = stages.run()
+            _warn(stages, site)
             image = finish.finish(state, site, names, origin)
         except BaseException:
             site.workshop.close()

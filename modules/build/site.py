@@ -37,6 +37,7 @@ class Files:
     Attributes:
         read: digest -> bytes, of listings.
         fetch: has these digests here.
+        ask: lets them come, and waits for none.
         path: digest -> file of this host, once it was fetched.
         lent: what the controller lends to steps.
     """
@@ -45,6 +46,7 @@ class Files:
     fetch: Callable[[set[str]], None]
     path: Callable[[str], str]
     lent: Lender = field(default_factory=Lender)
+    ask: Callable[[set[str]], None] = lambda _: None
 
 
 @dataclass

@@ -7,7 +7,6 @@ there. In a look (a plan) the first such step ends it.
 from __future__ import annotations
 
 import threading
-from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
 from ..contract.build import IMAGE
@@ -19,6 +18,7 @@ from ..contract.dockerfile.scope import Platform, Scope, global_arguments
 from ..contract.errors import HostctlError
 from ..store.manifest import parse_platform
 from .bases import base_state
+from .select import blobs, select
 from .site import Site
 from .state import DEFAULT_PATH, State, configure
 from .steps import do_step
@@ -28,6 +28,26 @@ if TYPE_CHECKING:
     from ..contract.dockerfile.lint import Finding
 
 AT_ONCE = 4
+
+
+class _Outcome:
+    """What a stage has come to. (`concurrent.futures` would bring `logging` along.)"""
+
+    def __init__(self) -> None:
+        self._ended = threading.Event()
+        self._found: tuple[State, Scope] | BaseException | None = None
+
+    def end(self, found: tuple[State, Scope] | BaseException) -> None:
+        self._found = found
+        self._ended.set()
+
+    def result(self) -> tuple[State, Scope]:
+        """Waits for it; raises what the stage raised."""
+        self._ended.wait()
+        assert self._found is not None
+        if isinstance(self._found, BaseException):
+            raise self._found
+        return self._found
 
 
 class Stages:
@@ -54,9 +74,7 @@ class Stages:
 
             lint.refuse(self.findings(), self.dockerfile)
         self.current: tuple[StagePlan, of.Instruction] | None = None
-        self._states: dict[int, Future[tuple[State, Scope]]] = {
-            plan.stage.index: Future() for plan in self.plans
-        }
+        self._states = {plan.stage.index: _Outcome() for plan in self.plans}
         self._listings: dict[str, Listing] = {}
         self._lock = threading.Lock()
         self.final = self._chain()
@@ -86,7 +104,7 @@ class Stages:
         target = self.plans[-1].stage.index
         if len(self.plans) == 1 or not self.site.folder:
             for plan in self.plans:
-                self._states[plan.stage.index].set_result(self._stage(plan))
+                self._states[plan.stage.index].end(self._stage(plan))
             return self._states[target].result()[0]
         self.site.workshop.start()
         waiting = list(self.plans)
@@ -108,6 +126,33 @@ class Stages:
                 thread.join()
         return self._states[target].result()[0]
 
+    def ask_ahead(self) -> None:
+        """Let the files come that COPY and ADD take from contexts, while the steps before them are done.
+
+        What cannot be told before those are done, or is wrong, waits for its turn.
+        """
+        for plan in self.plans:
+            for one in plan.stage.instructions:
+                if not isinstance(one, (of.Copy, of.Add)) or any("$" in s for s in one.sources):
+                    continue
+                try:
+                    taken = self._from_context(plan, one)
+                except HostctlError:
+                    continue
+                self.site.files.ask(taken)
+
+    def _from_context(self, plan: StagePlan, one: of.AnyCopy) -> set[str]:
+        """Digests of the files that an instruction takes."""
+        name = one.from_ if isinstance(one, of.Copy) else ""
+        origin = self.origin(plan, name) if name else Origin("context")
+        sources = [item for item in one.sources if "://" not in item and "@" not in item]
+        if origin.kind != "context" or not sources:
+            return set()
+        if origin.name and self.site.build.additional_contexts[origin.name].startswith(IMAGE):
+            return set()
+        listing = self.listing(origin.name)
+        return blobs(select(listing, sources, one.exclude, parents=one.parents).items)
+
     def _take(self, waiting: list[StagePlan]) -> None:
         """One thread: the next stage that nobody does. In order, so whom it waits for is being done."""
         while True:
@@ -115,11 +160,11 @@ class Stages:
                 if not waiting:
                     return
                 plan = waiting.pop(0)
-            future = self._states[plan.stage.index]
+            outcome = self._states[plan.stage.index]
             try:
-                future.set_result(self._stage(plan))
+                outcome.end(self._stage(plan))
             except BaseException as error:
-                future.set_exception(error)
+                outcome.end(error)
                 return
 
     def _stage(self, plan: StagePlan) -> tuple[State, Scope]:

@@ -13,7 +13,7 @@ from ..contract.dockerfile.graph import Origin, StagePlan
 from ..contract.dockerfile.scope import Scope
 from ..contract.errors import HostctlError
 from ..runtime.bundle_user import identity
-from . import cache, downloads
+from . import cache
 from .programs import Program
 from .select import Selection, blobs, contents, select
 from .site import failed
@@ -22,6 +22,7 @@ from .trees import FILE
 from .workshop import Failed
 
 if TYPE_CHECKING:
+    from . import downloads
     from .stages import Stages
 
 LAST_LINES = 20
@@ -123,6 +124,8 @@ class _Step:
         fetched: list[downloads.Source] = []
         plain = list(one.sources)
         if isinstance(one, of.Add):
+            from . import downloads
+
             plain = [source for source in plain if not downloads.is_remote(source)]
             fetched = [
                 downloads.look(self.site, source, one)

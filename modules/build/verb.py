@@ -16,6 +16,7 @@ from .recall import recall
 
 if TYPE_CHECKING:
     from .site import Files
+    from .workshop import Workshop
 
 
 def build(host: Host, args: dict[str, Any], channel: Channel) -> int:
@@ -41,6 +42,18 @@ def build(host: Host, args: dict[str, Any], channel: Channel) -> int:
 
 
 def _build(host: Host, request: dict[str, Any], names: list[str], channel: Channel) -> Image:
+    from .workshop import Workshop
+
+    # The controller and the worker get ready while the builder is imported here.
+    channel.send("want")
+    with Workshop() as workshop:
+        workshop.start()
+        return _walk(host, request, names, channel, workshop)
+
+
+def _walk(
+    host: Host, request: dict[str, Any], names: list[str], channel: Channel, workshop: Workshop
+) -> Image:
     from ..contract.build import Build
     from ..contract.spec import decode
     from ..store.filesystem import check_data_folder
@@ -48,7 +61,6 @@ def _build(host: Host, request: dict[str, Any], names: list[str], channel: Chann
 
     check_data_folder(host.paths)
     wanted = decode(Build, request)
-    channel.send("want")
     told, _ = channel.receive()
     host.gone = lambda: channel.gone
     host.progress = lambda line: _send(channel, {"event": "progress", "text": line})
@@ -61,6 +73,7 @@ def _build(host: Host, request: dict[str, Any], names: list[str], channel: Chann
         names,
         origin_of(wanted),
         lambda **event: _send(channel, event),
+        workshop,
     )
 
 
@@ -75,6 +88,7 @@ def stored_files(host: Host, channel: Channel) -> Files:
     return Files(
         read=content.blob,
         fetch=content.fetch,
+        ask=content.ask,
         path=lambda digest: os.path.join(folder, "blobs", digest),
         lent=lent("", host),
     )

@@ -36,6 +36,12 @@ class Workshop:
         self._socket: socket.socket | None = None
         self._pid = 0
 
+    def __enter__(self) -> Workshop:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def start(self) -> None:
         """Start the worker unless it runs. Call it first in a thread that outlives the build."""
         with self._lock:

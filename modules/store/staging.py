@@ -21,6 +21,8 @@ from .store import EMPTY_LAYER, Store
 
 _SHORT = 16
 _PINS = ".pins"
+_FEW, _FLAT = 300, 8
+"""Entries and depth of a folder that is not worth a start of `rm`."""
 
 
 class _Shared:
@@ -116,14 +118,31 @@ def _remove_if_dead(path: str) -> None:
 
 def remove_tree(path: str) -> None:
     """Remove a folder whatever lies in it. GNU rm copes with any depth, Python's recursion does not."""
-    from ..agent.run import run
-
     try:
-        os.rmdir(path)
+        left = _remove_some(path, _FEW, _FLAT)
     except FileNotFoundError:
         return
     except OSError:
+        left = 0
+    if left <= 0:
+        from ..agent.run import run
+
         run(["rm", "-rf", "--", path], timeout=600, check=True)
+
+
+def _remove_some(folder: str, left: int, depth: int) -> int:
+    """Remove a small folder without another program; how many more entries there might be, 0 if it was too large."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            left -= 1
+            if entry.is_dir(follow_symlinks=False):
+                left = _remove_some(entry.path, left, depth - 1) if depth else 0
+            elif left > 0:
+                os.unlink(entry.path)
+            if left <= 0:
+                return 0
+    os.rmdir(folder)
+    return left
 
 
 @contextmanager
