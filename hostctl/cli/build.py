@@ -54,6 +54,7 @@ MODE = "store"
 @click.option("--network", default="", metavar="MODE", help="Of RUN: default, host or none.")
 @click.option("--add-host", "hosts_", multiple=True, metavar="NAME:ADDRESS", help="Repeatable.")
 @click.option("--shm-size", default="", metavar="SIZE", help="Of /dev/shm, such as 128m.")
+@click.option("--ulimit", "ulimits", multiple=True, metavar="NAME=SOFT[:HARD]", help="Of RUN.")
 @click.option("--build-context", "contexts", multiple=True, metavar="NAME=PATH", help="Repeatable.")
 @click.option("--platform", default="", metavar="OS/ARCH", help="The host's own alone.")
 @click.option("--iidfile", default="", metavar="FILE", help="Write the image's id there.")
@@ -166,12 +167,27 @@ def _request(
         ssh=tuple(sorted(_agents(options["agents"]))),
         network=options["network"],
         shm_size=parse_size(options["shm_size"]) if options["shm_size"] else 0,
+        ulimits=_ulimits(options["ulimits"]),
         additional_contexts=contexts,
         extra_hosts=dict(item.partition(":")[::2] for item in options["hosts_"]),
         platforms=(options["platform"],) if options["platform"] else (),
         epoch=int(epoch) if epoch else -1,
     )
     found: dict[str, Any] = encode(build)
+    return found
+
+
+def _ulimits(items: tuple[str, ...]) -> dict[str, dict[str, int]]:
+    found = {}
+    for item in items:
+        name, _, values = item.partition("=")
+        soft, _, hard = values.partition(":")
+        try:
+            found[name] = {"soft": int(soft), "hard": int(hard or soft)}
+        except ValueError:
+            raise HostctlError(
+                f"cannot use --ulimit {item}", hint="write NAME=SOFT or NAME=SOFT:HARD", ref="usage"
+            ) from None
     return found
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .site import Site
 
 _SECONDS = 60.0
+_FETCH_SECONDS = 900.0
 _GIT = re.compile(r"(git://|git@[^:/]+:|ssh://).+|https?://[^#?]+\.git(#.*)?$")
 _COMMIT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 
@@ -193,26 +194,28 @@ def _clone(source: str, commit: str, room: str) -> str:
 
     url, ref, folder = _parts(source)
     target = os.path.join(room, f"git-{commit[:12]}")
+    here = ["git", "-C", target]
     run(["git", "init", "--quiet", target], timeout=_SECONDS, env=_ENV, check=True)
-    fetch = ["git", "-C", target, "fetch", "--quiet", "--depth=1", "--", url]
-    done = run([*fetch, commit], timeout=900, env=_ENV)
-    if done.code:
-        run([*fetch, ref or "HEAD"], timeout=900, env=_ENV, check=True)
-    run(
-        [
-            "git",
-            "-C",
-            target,
-            "-c",
-            "advice.detachedHead=false",
-            "checkout",
-            "--quiet",
-            "FETCH_HEAD",
-        ],
-        timeout=300,
-        env=_ENV,
-        check=True,
-    )
+    # Not every server gives a commit by its name, and those that only serve files give no part of a history.
+    for wanted in (
+        ["--depth=1", "--", url, commit],
+        ["--depth=1", "--", url, ref or "HEAD"],
+        ["--", url, "+refs/*:refs/remotes/origin/*"],
+    ):
+        done = run([*here, "fetch", "--quiet", *wanted], timeout=_FETCH_SECONDS, env=_ENV)
+        if run([*here, "cat-file", "-e", f"{commit}^{{commit}}"], timeout=_SECONDS).code == 0:
+            break
+    else:
+        raise HostctlError(
+            f"cannot get {url}: {done.stderr.strip() or 'it has no commit ' + commit}",
+            hint="check the address and the ref, and that the host reaches it",
+            ref="build-download",
+        )
+    quiet = ["-c", "advice.detachedHead=false"]
+    run([*here, *quiet, "checkout", "--quiet", commit], timeout=_FETCH_SECONDS, check=True)
+    if os.path.exists(os.path.join(target, ".gitmodules")):
+        update = ["submodule", "--quiet", "update", "--init", "--recursive", "--depth=1"]
+        run([*here, *update], timeout=_FETCH_SECONDS, env=_ENV, check=True)
     inside = os.path.realpath(os.path.join(target, folder.lstrip("/")))
     if not (inside + "/").startswith(os.path.realpath(target) + "/") or not os.path.isdir(inside):
         raise HostctlError(f"cannot find the folder {folder} in {url}", ref="build-source")

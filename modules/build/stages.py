@@ -226,8 +226,11 @@ class Stages:
 
     def origin(self, plan: StagePlan, name: str) -> Origin:
         """What `--from=NAME` means in a stage."""
-        found = plan.origins.get(name)
-        return found if found is not None else self.graph.origin(name, plan.stage.index)
+        found = plan.origins.get(name) or self.graph.origin(name, plan.stage.index)
+        named = self.site.build.additional_contexts.get(found.name, "")
+        if found.kind == "context" and named.startswith(IMAGE):
+            return Origin("image", named[len(IMAGE) :])
+        return found
 
     def layers_of(self, origin: Origin) -> list[str]:
         """The layers of a stage or image that something is taken from."""

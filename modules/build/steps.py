@@ -112,10 +112,6 @@ class _Step:
         origin = Origin("context")
         if isinstance(one, of.Copy) and one.from_:
             origin = self.stages.origin(self.plan, one.from_)
-            if origin.kind == "context":
-                named = self.site.build.additional_contexts[origin.name]
-                if named.startswith("docker-image://"):
-                    origin = Origin("image", named[len("docker-image://") :])
         link = one.link
         layers = [] if link else self.state.layers
         owner = self._owner(one.chown)

@@ -58,7 +58,11 @@ def test_targets(target: str, title: str) -> None:
 
 def test_a_named_context_replaces_a_stage_or_an_image() -> None:
     plans = graph(FILE, ("base", "golang")).needed("build")
-    assert [plan.base for plan in plans] == [Origin("context", "base"), Origin("context", "golang")]
+    assert [plan.base for plan in plans] == [Origin("context", "golang")]
+    assert plans[0].origins["base"] == Origin("context", "base")
+    (plan,) = graph(FILE, ("base",)).needed("base")
+    assert plan.base == Origin("context", "base")
+    assert plan.stage.instructions == ()
 
 
 def test_triggers_of_a_stage_run_in_the_one_that_is_from_it() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .errors import DockerfileError
 from .expand import expand
@@ -116,6 +116,8 @@ class Graph:
         """One stage. Raises DockerfileError as `needed` does."""
         stage = self.dockerfile.stages[index]
         base, platform = self.base(stage)
+        if self._replaced(stage):
+            stage = replace(stage, instructions=())
         origins: dict[str, Origin] = {}
         # Triggers of a base in this file run in this stage, before its own instructions.
         for one in (*self._triggers(base), *stage.instructions):
@@ -144,7 +146,7 @@ class Graph:
                 )
         except DockerfileError as error:
             raise self._located(error, stage.start) from None
-        if stage.name in self.contexts and stage.name not in ("scratch", "context"):
+        if self._replaced(stage):
             return Origin("context", self.contexts[stage.name]), platform
         if name == "scratch":
             return Origin("scratch", name), platform
@@ -170,10 +172,16 @@ class Graph:
         lower = name.lower()
         if lower == "scratch":
             return Origin("scratch", name)
+        if lower in self.contexts:
+            return Origin("context", self.contexts[lower])
         for stage in [*reversed(stages[:index]), *stages[index:]]:
             if stage.name and stage.name == lower:
                 return self._before(stage, name, index)
         return self._outside(name)
+
+    def _replaced(self, stage: Stage) -> bool:
+        """Whether a context has the stage's name: it is the whole stage, whose instructions do not count."""
+        return stage.name in self.contexts and stage.name not in ("scratch", "context")
 
     def _before(self, stage: Stage, name: str, index: int) -> Origin:
         if stage.index >= index:
