@@ -1,7 +1,8 @@
 """Runs on the controller: says whether one of the signatures that a host has brought is worth something.
 
-cosign's signatures by key: over the bytes of a payload in Red Hat's simple signing format. Offline: no transparency
-log is asked. https://github.com/sigstore/cosign/blob/main/specs/SIGNATURE_SPEC.md, containers-signature(5)
+cosign's signatures by key: over the bytes of a payload in Red Hat's simple signing format, or in a bundle (cosign 3,
+`bundles.py`). Offline: no transparency log is asked.
+https://github.com/sigstore/cosign/blob/main/specs/SIGNATURE_SPEC.md, containers-signature(5)
 """
 
 from __future__ import annotations
@@ -43,6 +44,8 @@ def problem(rule: Rule, reference: str, digest: str, found: Iterable[Mapping[str
         return f"{digest} is not signed"
     listed = "; ".join(dict.fromkeys(why[:_SHOWN]))
     more = f"; and {len(why) - _SHOWN} more" if len(why) > _SHOWN else ""
+    if len(why) == 1:
+        return f"its signature does not count: {listed}"
     return f"none of its {len(why)} signatures counts: {listed}{more}"
 
 
@@ -60,8 +63,7 @@ def load(pem: str) -> Verify:
     except (ValueError, UnsupportedAlgorithm):
         raise ValueError("it is no public key in PEM") from None
     if isinstance(key, ec.EllipticCurvePublicKey):
-        curve = key
-        return lambda signature, data: curve.verify(signature, data, ec.ECDSA(hashes.SHA256()))
+        return _elliptic(key)
     if isinstance(key, rsa.RSAPublicKey):
         numbers = key
         if numbers.key_size < 2048:
@@ -77,21 +79,50 @@ def load(pem: str) -> Verify:
 def _check(rule: Rule, asked: Reference, digest: str, found: Mapping[str, str]) -> None:
     """Raise ValueError, with the reason, unless this signature counts. What is signed is read last."""
     if found.get("problem"):
-        raise ValueError(_line(found["problem"]))
+        raise ValueError(line(found["problem"]))
+    if "bundle" in found:
+        from .bundles import check_bundle
+
+        check_bundle(rule, digest, found["bundle"])
+        return
     try:
         payload = base64.b64decode(found["payload"], validate=True)
         signature = base64.b64decode("".join(found["signature"].split()), validate=True)
     except (KeyError, AttributeError, TypeError, binascii.Error, ValueError):
         raise ValueError("it is not base64") from None
-    if not any(_fits(load(key), signature, payload) for key in rule.keys):
-        keys = "the key of the rule" if len(rule.keys) == 1 else "any key of the rule"
-        raise ValueError(f"it was not made with {keys}, or the payload was changed afterwards")
+    check_keys(rule, [signature], payload)
     kind, named, identity = _read(payload)
     if kind not in TYPES:
-        raise ValueError(f"it signs a {_line(kind)!r}, no image")
+        raise ValueError(f"it signs a {line(kind)!r}, no image")
     if named != digest:
-        raise ValueError(f"it is for another image: {_line(named)}")
+        raise ValueError(f"it is for another image: {line(named)}")
     _same_place(rule, asked, identity)
+
+
+def check_keys(rule: Rule, signatures: Iterable[bytes], data: bytes) -> None:
+    """Raise ValueError unless a key of the rule has made one of these of the data."""
+    if not any(_fits(load(key), one, data) for one in signatures for key in rule.keys):
+        keys = "the key of the rule" if len(rule.keys) == 1 else "any key of the rule"
+        raise ValueError(f"it was not made with {keys}, or the payload was changed afterwards")
+
+
+def _elliptic(key: Any) -> Verify:
+    """ECDSA with SHA-256, as cosign's own keys; with larger curves perhaps with the hash of their size."""
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    larger = {384: hashes.SHA384(), 521: hashes.SHA512()}.get(key.key_size)
+
+    def verify(signature: bytes, data: bytes) -> None:
+        try:
+            key.verify(signature, data, ec.ECDSA(hashes.SHA256()))
+        except InvalidSignature:
+            if larger is None:
+                raise
+            key.verify(signature, data, ec.ECDSA(larger))
+
+    return verify
 
 
 def _fits(verify: Verify, signature: bytes, payload: bytes) -> bool:
@@ -126,7 +157,7 @@ def _same_place(rule: Rule, asked: Reference, identity: str) -> None:
     try:
         named = parse(identity)
     except HostctlError:
-        raise ValueError(f"it is for {_line(identity)!r}, which is no image") from None
+        raise ValueError(f"it is for {line(identity)!r}, which is no image") from None
     wanted = asked.name
     if rule.identity:
         wanted = rule.identity + wanted.removeprefix(rule.name)
@@ -137,7 +168,7 @@ def _same_place(rule: Rule, asked: Reference, identity: str) -> None:
         raise ValueError(f"it is for another tag: {named.tag} instead of {asked.tag}")
 
 
-def _line(text: Any) -> str:
+def line(text: Any) -> str:
     """Something from outside, short and printable."""
     shown = "".join(c if c.isprintable() else " " for c in str(text))
     return shown if len(shown) <= _LINE else shown[:_LINE] + "..."

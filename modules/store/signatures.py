@@ -1,7 +1,8 @@
 """Runs on the managed host: brings what cosign has put beside an image: signatures and what they sign.
 
-Where: the tag `sha256-HEX.sig` of the image's repository, and what refers to the image (OCI 1.1). Nothing is
-believed here; sizes are bounded. https://github.com/sigstore/cosign/blob/main/specs/SIGNATURE_SPEC.md
+Where: the tag `sha256-HEX.sig` of the image's repository (cosign before 3), and what refers to the image (OCI 1.1:
+bundles of cosign 3, or the same as under the tag). Nothing is believed here; sizes are bounded.
+https://github.com/sigstore/cosign/blob/main/specs/SIGNATURE_SPEC.md, BUNDLE_SPEC.md
 """
 
 from __future__ import annotations
@@ -21,8 +22,13 @@ if TYPE_CHECKING:
 PAYLOAD = "application/vnd.dev.cosign.simplesigning.v1+json"
 ARTIFACT = "application/vnd.dev.cosign.artifact.sig.v1+json"
 BUNDLE = "application/vnd.dev.sigstore.bundle"
+# Some registries list the type of the config where the artifact's should be.
+_LISTED_AS = (ARTIFACT, "application/vnd.oci.empty.v1+json", "", "None")
 ANNOTATION = "dev.cosignproject.cosign/signature"
+PREDICATE = "dev.sigstore.bundle.predicateType"
+SIGNED = "https://sigstore.dev/cosign/sign/v1"
 PAYLOAD_LIMIT = 64 << 10
+BUNDLE_LIMIT = 256 << 10
 COUNT_LIMIT = 64
 _SIGNATURE_LIMIT = 8 << 10
 
@@ -30,7 +36,7 @@ Found = dict[str, str]
 
 
 def signatures(registry: Registry, digest: str) -> list[Found]:
-    """What may be signatures of a manifest or index: `payload` (base64) and `signature`, or `problem`.
+    """What may be signatures of a manifest or index: `payload` and `signature`, or `bundle` (base64), or `problem`.
 
     Raises:
         HostctlError: the registry cannot be asked.
@@ -56,40 +62,52 @@ def _manifests(registry: Registry, digest: str) -> Iterator[list[dict[str, Any]]
         seen.add("sha256:" + hashlib.sha256(tagged).hexdigest())
         yield _layers(tagged, f"the manifest {tag}")
     try:
-        referring = registry.referrers(digest)[:COUNT_LIMIT]
+        referring = registry.referrers(digest)
     except HostctlError:
         # Not every registry has that interface; those that have none answer in many ways.
         referring = []
-    for one in referring:
-        kind, name = str(one.get("artifactType")), str(one.get("digest"))
-        if kind.startswith(BUNDLE):
-            yield f"{name} is in sigstore's bundle format, which cannot be read here"
-        if kind == ARTIFACT and name not in seen:
-            seen.add(name)
-            raw = registry.optional_manifest(name)
-            if raw is not None:
-                yield _layers(raw, f"the manifest {name}")
+    wanted = [one for one in referring if _may_be_signature(one)]
+    for one in wanted[:COUNT_LIMIT]:
+        name = str(one.get("digest"))
+        if name in seen:
+            continue
+        seen.add(name)
+        raw = registry.optional_manifest(name)
+        layers = _layers(raw, f"the manifest {name}") if raw is not None else []
+        if layers and not (isinstance(layers, str) and one.get("artifactType") != ARTIFACT):
+            yield layers
+
+
+def _may_be_signature(listed: dict[str, Any]) -> bool:
+    kind, notes = str(listed.get("artifactType")), listed.get("annotations")
+    predicate = notes.get(PREDICATE, SIGNED) if isinstance(notes, dict) else SIGNED
+    return predicate == SIGNED and (kind in _LISTED_AS or kind.startswith(BUNDLE))
 
 
 def _layers(raw: bytes, what: str) -> list[dict[str, Any]] | str:
     try:
         listed = json.loads(raw)["layers"]
-        found = [one for one in listed if one["mediaType"] == PAYLOAD]
+        found = [one for one in listed if one["mediaType"] == PAYLOAD or _is_bundle(one)]
     except (ValueError, KeyError, TypeError, RecursionError):
         return f"{what} is not one of signatures"
     return found or f"{what} has no payload of the type {PAYLOAD}"
 
 
+def _is_bundle(layer: dict[str, Any]) -> bool:
+    return str(layer["mediaType"]).startswith(BUNDLE)
+
+
 def _signature(registry: Registry, layer: dict[str, Any]) -> Found:
-    notes = layer.get("annotations")
-    signature = notes.get(ANNOTATION) if isinstance(notes, dict) else None
     digest, size = layer.get("digest"), layer.get("size")
-    if not isinstance(signature, str) or len(signature) > _SIGNATURE_LIMIT:
-        return {"problem": f"{digest} has no signature in its annotation {ANNOTATION}"}
-    if not isinstance(digest, str) or not isinstance(size, int) or not 0 <= size <= PAYLOAD_LIMIT:
-        return {
-            "problem": f"its payload {digest} has {size} bytes, at most {PAYLOAD_LIMIT} are read"
-        }
+    limit = BUNDLE_LIMIT if _is_bundle(layer) else PAYLOAD_LIMIT
+    signature = ""
+    if not _is_bundle(layer):
+        notes = layer.get("annotations")
+        signature = notes.get(ANNOTATION, "") if isinstance(notes, dict) else ""
+        if not isinstance(signature, str) or not 0 < len(signature) <= _SIGNATURE_LIMIT:
+            return {"problem": f"{digest} has no signature in its annotation {ANNOTATION}"}
+    if not isinstance(digest, str) or not isinstance(size, int) or not 0 <= size <= limit:
+        return {"problem": f"its payload {digest} has {size} bytes, at most {limit} are read"}
     data = b""
     for chunk in registry.stream(Descriptor(digest, size)):
         data += chunk
@@ -97,4 +115,5 @@ def _signature(registry: Registry, layer: dict[str, Any]) -> Found:
             break
     if "sha256:" + hashlib.sha256(data).hexdigest() != digest:
         return {"problem": f"its payload is not {digest}, as its manifest says"}
-    return {"payload": base64.b64encode(data).decode(), "signature": signature}
+    coded = base64.b64encode(data).decode()
+    return {"payload": coded, "signature": signature} if signature else {"bundle": coded}

@@ -14,6 +14,9 @@ from tests.store.registries import RunningRegistry
 
 PAYLOAD = "application/vnd.dev.cosign.simplesigning.v1+json"
 ARTIFACT = "application/vnd.dev.cosign.artifact.sig.v1+json"
+BUNDLE = "application/vnd.dev.sigstore.bundle.v0.3+json"
+EMPTY = "application/vnd.oci.empty.v1+json"
+SIGNED = "https://sigstore.dev/cosign/sign/v1"
 ANNOTATION = "dev.cosignproject.cosign/signature"
 
 
@@ -69,6 +72,66 @@ def sent(data: bytes, signature: str) -> dict[str, str]:
     return {"payload": base64.b64encode(data).decode(), "signature": signature}
 
 
+def statement(
+    digest: str, predicate: str = SIGNED, kind: str = "https://in-toto.io/Statement/v1"
+) -> bytes:
+    """What cosign 3 signs."""
+    subject = [{"digest": {"sha256": digest.partition(":")[2]}, "annotations": {}}]
+    content = {"_type": kind, "subject": subject, "predicateType": predicate, "predicate": {}}
+    return json.dumps(content).encode()
+
+
+def bundle(data: bytes, key: Key, **more: Any) -> bytes:
+    """A statement in sigstore's bundle, as `cosign sign --key` of version 3 makes it."""
+    authenticated = b"DSSEv1 28 application/vnd.in-toto+json %d %s" % (len(data), data)
+    envelope = {
+        "payload": base64.b64encode(data).decode(),
+        "payloadType": "application/vnd.in-toto+json",
+        "signatures": [{"sig": key.sign(authenticated)}],
+    }
+    material = {"publicKey": {"hint": "x"}, "tlogEntries": []}
+    content = {"mediaType": BUNDLE, "verificationMaterial": material, "dsseEnvelope": envelope}
+    return json.dumps({**content, **more}).encode()
+
+
+def refer(
+    registry: RunningRegistry,
+    name: str,
+    digest: str,
+    blob: bytes,
+    listed_as: str,
+    predicate: str = SIGNED,
+) -> None:
+    """Push a bundle that refers to an image, and list it as the registry would."""
+    empty = b"{}"
+    for data in (blob, empty):
+        registry.push_blob(name, data)
+    notes = {"dev.sigstore.bundle.content": "dsse-envelope"}
+    notes["dev.sigstore.bundle.predicateType"] = predicate
+    manifest = {
+        "schemaVersion": 2,
+        "mediaType": OCI_MANIFEST,
+        "artifactType": BUNDLE,
+        "config": {"mediaType": EMPTY, "digest": sha256(empty), "size": 2},
+        "layers": [{"mediaType": BUNDLE, "digest": sha256(blob), "size": len(blob)}],
+        "annotations": notes,
+    }
+    raw = json.dumps(manifest).encode()
+    registry.push_manifest(name, sha256(raw), raw, OCI_MANIFEST)
+    shown = {"annotations": notes} if listed_as == BUNDLE else {}
+    _list(registry, name, digest, raw, {"artifactType": listed_as, **shown})
+
+
+def _list(
+    registry: RunningRegistry, name: str, digest: str, raw: bytes, more: dict[str, Any]
+) -> None:
+    """docker-registry knows no referrers: clients keep an index of them under this tag (distribution-spec 1.1)."""
+    listed = {"mediaType": OCI_MANIFEST, "digest": sha256(raw), "size": len(raw), **more}
+    kind = "application/vnd.oci.image.index.v1+json"
+    index = json.dumps({"schemaVersion": 2, "mediaType": kind, "manifests": [listed]}).encode()
+    registry.push_manifest(name, digest.replace(":", "-"), index, kind)
+
+
 def attach(
     registry: RunningRegistry,
     name: str,
@@ -101,17 +164,8 @@ def attach(
     if not referring:
         registry.push_manifest(name, digest.replace(":", "-") + ".sig", raw, OCI_MANIFEST)
         return
-    # docker-registry knows no referrers: clients keep an index of them under this tag (distribution-spec 1.1).
     registry.push_manifest(name, sha256(raw), raw, OCI_MANIFEST)
-    listed = {
-        "mediaType": OCI_MANIFEST,
-        "digest": sha256(raw),
-        "size": len(raw),
-        "artifactType": ARTIFACT,
-    }
-    kind = "application/vnd.oci.image.index.v1+json"
-    index = json.dumps({"schemaVersion": 2, "mediaType": kind, "manifests": [listed]}).encode()
-    registry.push_manifest(name, digest.replace(":", "-"), index, kind)
+    _list(registry, name, digest, raw, {"artifactType": ARTIFACT})
 
 
 def sign(registry: RunningRegistry, reference: str, digest: str, key: Key, **how: Any) -> None:

@@ -13,13 +13,13 @@ from hostctl_host.agent.host import Host
 from hostctl_host.contract.change import Action
 from hostctl_host.contract.errors import HostctlError
 from hostctl_host.contract.trust import received, sent
-from hostctl_host.store.signatures import PAYLOAD_LIMIT
+from hostctl_host.store.signatures import BUNDLE_LIMIT, PAYLOAD_LIMIT
 from hostctl_host.store.store import Store
 
 from hostctl.credentials import Logins
 from tests.store.registries import Proxy, RunningRegistry, reply
 from tests.store.test_pull import layer_names, make_image, run
-from tests.trust.signing import Key, attach, payload, sign
+from tests.trust.signing import BUNDLE, EMPTY, Key, attach, bundle, payload, refer, sign, statement
 
 pytestmark = pytest.mark.root
 
@@ -74,6 +74,31 @@ def test_a_signed_image(
     assert (asked, len(proxy.seen)) == ([], count), (
         "what is known to be signed is not asked about again"
     )
+
+
+@pytest.mark.parametrize("listed_as", [BUNDLE, EMPTY])
+def test_a_bundle_of_cosign_3(
+    registry: RunningRegistry, host: Host, store: Store, listed_as: str
+) -> None:
+    made, key, name = make_image(listed_as), Key(), f"bundles/{len(listed_as)}"
+    spec = image.Spec(name=registry.push(name, "1", made))
+    hold(host, {registry.host: {"signed": key.public}})
+    huge = bundle(statement(made.digest), key, more="x" * BUNDLE_LIMIT)
+    refer(registry, name, made.digest, huge, listed_as)
+    assert f"bytes, at most {BUNDLE_LIMIT} are read" in refusal(spec, host)
+    provenance = "https://slsa.dev/provenance/v1"
+    attested = bundle(statement(made.digest, provenance), key)
+    refer(registry, name, made.digest, attested, listed_as, provenance)
+    assert refusal(spec, host).endswith(
+        "is not signed"
+        if listed_as == BUNDLE
+        else f"it is an attestation ({provenance}), no signature"
+    )
+    refer(registry, name, made.digest, bundle(statement(made.digest), Key()), listed_as)
+    assert "was not made with the key" in refusal(spec, host)
+    refer(registry, name, made.digest, bundle(statement(made.digest), key), listed_as)
+    assert run(spec, host)
+    assert store.resolve(spec.name) == made.image_id
 
 
 Attack = Callable[[RunningRegistry, str, str, str, Key], None]

@@ -8,7 +8,7 @@ import pytest
 from hostctl_host.contract.trust import SIGNED, Rule
 
 from hostctl.trust import problem
-from tests.trust.signing import Key, payload, sent
+from tests.trust.signing import Key, bundle, payload, sent, statement
 
 NAME = "registry.example.org/shop/web"
 DIGEST = "sha256:" + "1" * 64
@@ -78,7 +78,7 @@ def test_kinds_of_keys(kind: str) -> None:
     data = payload(NAME, DIGEST)
     other = [sent(data, Key(kind).sign(data))]
     assert problem(rule(key), NAME, DIGEST, other) == (
-        "none of its 1 signatures counts: it was not made with the key of the rule, or the payload was changed"
+        "its signature does not count: it was not made with the key of the rule, or the payload was changed"
         " afterwards"
     )
 
@@ -165,3 +165,77 @@ def test_a_signature_of_other_bytes_with_the_same_meaning() -> None:
     spaced = data.replace(b":{", b": {")
     found = {"payload": base64.b64encode(spaced).decode(), "signature": key.sign(data)}
     assert "payload was changed" in problem(rule(key), NAME, DIGEST, [found])
+
+
+def judged(data: bytes, key: Key) -> str:
+    found = {"bundle": base64.b64encode(data).decode()}
+    return problem(rule(key), f"{NAME}:1", DIGEST, [found])
+
+
+@pytest.mark.parametrize("kind", ["ecdsa", "rsa", "ed25519"])
+def test_bundles(kind: str) -> None:
+    key = Key(kind)
+    good = bundle(statement(DIGEST), key)
+    assert judged(good, key) == ""
+    assert "was not made with the key" in judged(bundle(statement(DIGEST), Key(kind)), key)
+    other = base64.b64encode(statement(OTHER))
+    swapped = good.replace(base64.b64encode(statement(DIGEST)), other)
+    assert "the payload was changed" in judged(swapped, key)
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (statement(OTHER), f"it is for another image: {OTHER}"),
+        (
+            statement(DIGEST, "https://slsa.dev/provenance/v1"),
+            "it is an attestation (https://slsa.dev/provenance/v1), no signature",
+        ),
+        (statement(DIGEST, kind="https://example.org"), "no signature"),
+        (b"{}", "what it signs is no statement"),
+        (b"[]", "what it signs is no statement"),
+        (b'{"predicateType": 1, "subject": [{"digest": 7}], "_type": ""}', "is no statement"),
+    ],
+)
+def test_what_a_bundle_may_be_of(data: bytes, why: str) -> None:
+    key = Key()
+    assert why in judged(bundle(data, key), key)
+
+
+@pytest.mark.parametrize(
+    ("more", "why"),
+    [
+        ({"dsseEnvelope": None}, "it is no bundle with a signed statement"),
+        (
+            {"dsseEnvelope": {"payloadType": "x", "payload": "?", "signatures": []}},
+            "it is no bundle",
+        ),
+        ({"dsseEnvelope": {"payloadType": "x", "payload": "", "signatures": []}}, "it signs 'x'"),
+        ({"verificationMaterial": {"certificate": {}}}, "made with a certificate (keyless)"),
+        ({"messageSignature": {}, "dsseEnvelope": {}}, "it is no bundle"),
+    ],
+)
+def test_what_is_no_bundle(more: dict[str, object], why: str) -> None:
+    key = Key()
+    assert why in judged(bundle(statement(DIGEST), key, **more), key)
+
+
+def test_an_image_needs_a_signature_that_is_one() -> None:
+    key = Key()
+    assert "it is no bundle" in judged(b"[" * 50_000, key)
+    assert "it is no bundle" in judged(b"\xff", key)
+
+
+def test_larger_curves() -> None:
+    """With SHA-256, as cosign does it, or with the hash of their size, as others do."""
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = Key()
+    key.private = ec.generate_private_key(ec.SECP384R1())
+    data = payload(NAME, DIGEST)
+    for made in (hashes.SHA256(), hashes.SHA384()):
+        signature = base64.b64encode(key.private.sign(data, ec.ECDSA(made))).decode()
+        assert problem(rule(key), f"{NAME}:1", DIGEST, [sent(data, signature)]) == ""
+    signature = base64.b64encode(key.private.sign(b"else", ec.ECDSA(hashes.SHA384()))).decode()
+    assert "was not made with" in problem(rule(key), f"{NAME}:1", DIGEST, [sent(data, signature)])
