@@ -149,6 +149,8 @@ def remove(paths: Paths, name: str) -> None:
         CannotApply: something is mounted inside it (it would be emptied along with it).
         OSError: the file system refuses.
     """
+    from .agent import trees
+
     folder = paths.volume(name)
     trash = os.path.join(os.path.dirname(folder), f".trash-{name}")
     if os.path.lexists(folder):
@@ -159,9 +161,9 @@ def remove(paths: Paths, name: str) -> None:
                 hint=f"stop what uses it, then umount {mounted[0]}",
                 ref="volume-in-use",
             )
-        _delete(trash)
+        trees.remove(trash)
         os.rename(folder, trash)
-    _delete(trash)
+    trees.remove(trash)
 
 
 def _mounts_under(folder: str) -> list[str]:
@@ -170,11 +172,3 @@ def _mounts_under(folder: str) -> list[str]:
 
     points = [mount.path for mount in mountinfo.read()]
     return [point for point in points if point == folder or point.startswith(folder + "/")]
-
-
-def _delete(folder: str) -> None:
-    """Remove a tree without following a link out of it (shutil's own protection)."""
-    from shutil import rmtree
-
-    if os.path.lexists(folder):
-        rmtree(folder)

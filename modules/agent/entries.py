@@ -216,9 +216,9 @@ def remove(path: str) -> None:
     check_parents(path)
     try:
         if os.path.isdir(path) and not os.path.islink(path):
-            import shutil
+            from . import trees
 
-            shutil.rmtree(path)
+            trees.remove(path)
         elif os.path.lexists(path):
             os.unlink(path)
     except OSError as error:

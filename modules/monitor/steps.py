@@ -293,13 +293,14 @@ def _clear(place: Place, own: cgroup.Cgroup) -> str:
     """
     paths = place.paths()
     trouble = stand_in.clear(paths.container(place.name))
-    for step in (
+    undoing: tuple[Callable[[], object], ...] = (
         lambda: cgroup.release(own),
         lambda: orphan.poststop(paths, place.name),
         lambda: place.endpoints().withdraw(),
-    ):
+    )
+    for undo in undoing:
         try:
-            step()
+            undo()
         except (HostctlError, OSError) as error:
             trouble = trouble or str(error)
     return trouble

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from typing import TYPE_CHECKING
 
 from ..contract.compose.isolation import DEFAULT_CAPABILITIES
@@ -28,11 +29,11 @@ def identity(user: str, added: tuple[str, ...], layers: list[str]) -> tuple[int,
         CannotApply: the image has no such user or group.
     """
     name, _, group = user.partition(":")
-    accounts = [line.split(":") for line in _lines("etc/passwd", layers)]
-    groups = [line.split(":") for line in _lines("etc/group", layers)]
+    accounts = _entries("etc/passwd", layers, (2, 3))
+    groups = _entries("etc/group", layers, (2,))
     entry = None
     if name:
-        entry = next((a for a in accounts if len(a) > 3 and name in (a[0], a[2])), None)
+        entry = next((a for a in accounts if name in (a[0], a[2])), None)
         if entry is None and not name.isdigit():
             raise CannotApply(
                 f"cannot run as user {name}: the image's /etc/passwd has no such user", hint=_HINT
@@ -51,7 +52,7 @@ def identity(user: str, added: tuple[str, ...], layers: list[str]) -> tuple[int,
 
 
 def _group(name: str, groups: list[list[str]]) -> int:
-    found = next((g for g in groups if len(g) > 2 and name in (g[0], g[2])), None)
+    found = next((g for g in groups if name in (g[0], g[2])), None)
     if found is None and not name.isdigit():
         raise CannotApply(
             f"cannot run as group {name}: the image's /etc/group has no such group",
@@ -60,11 +61,32 @@ def _group(name: str, groups: list[list[str]]) -> int:
     return int(found[2]) if found else int(name)
 
 
+def _entries(name: str, layers: list[str], numbers: tuple[int, ...]) -> list[list[str]]:
+    """Fields of the lines that have ids in these places."""
+    found = [line.split(":") for line in _lines(name, layers)]
+    return [
+        fields
+        for fields in found
+        if len(fields) > max(numbers) and all(_is_id(fields[place]) for place in numbers)
+    ]
+
+
+def _is_id(text: str) -> bool:
+    return len(text) <= 10 and text.isascii() and text.isdigit() and int(text) < (1 << 32) - 1
+
+
 def _lines(name: str, layers: list[str]) -> list[str]:
-    """Lines of a file of the image: the topmost layer that has it decides. Links are not followed."""
+    """Lines of a file of the image: the topmost layer that has it decides.
+
+    Links are not followed, and what is no file is not opened: a pipe would be waited for, and to open a device
+    may do something.
+    """
     for layer in layers:
+        path = os.path.join(layer, name)
         try:
-            fd = os.open(os.path.join(layer, name), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            if not stat.S_ISREG(os.lstat(path).st_mode) or os.path.islink(os.path.dirname(path)):
+                return []
+            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except FileNotFoundError:
             continue
         except OSError:
