@@ -34,9 +34,12 @@ else:
         raise TypeError(f"{type(value).__name__} is no JSON")
 
     _scan = make_scanner(_Rules())  # type: ignore[arg-type]
-    _encode = make_encoder(
-        None, _unknown, encode_basestring_ascii, None, ": ", ", ", False, False, False
-    )
+
+    def _encoder(sort_keys: bool) -> Any:
+        quoted = encode_basestring_ascii
+        return make_encoder(None, _unknown, quoted, None, ": ", ", ", sort_keys, False, False)
+
+    _encode, _encode_sorted = _encoder(False), _encoder(True)
 
     def loads(text: str | bytes) -> Any:  # type: ignore[misc]
         """The value of a JSON text. Raises ValueError."""
@@ -49,9 +52,9 @@ else:
             raise ValueError("something follows the JSON value")
         return value
 
-    def dumps(value: object) -> str:  # type: ignore[misc]
+    def dumps(value: object, *, sort_keys: bool = False) -> str:  # type: ignore[misc]
         """The JSON text of a value, ASCII, in one line."""
-        return "".join(_encode(value, 0))
+        return "".join((_encode_sorted if sort_keys else _encode)(value, 0))
 
 
 __all__ = ["dumps", "loads"]

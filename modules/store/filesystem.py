@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 
 from ..agent.host import Paths
@@ -25,8 +26,9 @@ def check_data_folder(paths: Paths) -> None:
         )
 
 
+@functools.cache
 def _type_of(folder: str) -> str:
-    """The type of the file system that the folder lies on, or will."""
+    """The type of the file system that the folder lies on, or will: each container of a run asks."""
     while not os.path.isdir(folder):
         folder = os.path.dirname(folder)
     device = os.stat(folder).st_dev

@@ -32,10 +32,4 @@ def build(text: bytes, machine: str) -> bytes:
 
 def file_content(wanted: dict[str, Any], machine: str) -> bytes:
     """What to write as `seccomp.bpf` beside a config.json that has this `linux.seccomp`, keys sorted."""
-    return build(canonical(_sorted(wanted)), machine)
-
-
-def _sorted(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _sorted(value[key]) for key in sorted(value)}
-    return [_sorted(item) for item in value] if isinstance(value, list) else value
+    return build(canonical(wanted, arrange=True), machine)

@@ -62,12 +62,12 @@ def prepare(config: Config, bundle: str) -> Filter | None:
     return found
 
 
-def canonical(wanted: Any) -> bytes:
+def canonical(wanted: Any, *, arrange: bool = False) -> bytes:
     """The profile as one line: what tells whether a stored filter is this one's.
 
-    Keys stay in the order of config.json: who writes both files sorts them.
+    Keys stay in the order of config.json: who writes both files has them arranged.
     """
-    return plainjson.dumps(wanted).encode()
+    return plainjson.dumps(wanted, sort_keys=arrange).encode()
 
 
 def head(machine: str, flags: int) -> bytes:
