@@ -71,6 +71,7 @@ def test_memory(limited: Site) -> None:
     limited.vm.wait_until(f"grep -q '\"oom\": *true' {state}")
     assert json.loads(limited.vm.sh(f"cat {state}"))["exit_code"] == 137
     assert limited.ps()["limits-hog-1"] == "exited"
+    assert "Exited (137, out of memory)" in limited("ps", "--all").out
     assert "out of memory" in limited("plan", limited.folder / "limits.yml", code=2).out
 
 
@@ -137,3 +138,55 @@ def test_a_profile_of_apparmor(site: Site) -> None:
         site("destroy", path)
     finally:
         vm.run(["apparmor_parser", "--remove"], input=RULES)
+
+
+@pytest.mark.core
+def test_the_default_profile_of_apparmor(site: Site) -> None:
+    """What names no profile has hostctl's own, which lets a container work and be stopped; also after a reboot."""
+    vm = site.vm
+    polite = f'image: shell, command: [sh, -c, "{POLITE}"], restart: unless-stopped'
+    path = site.write(
+        "  containers:\n"
+        f"    held: {{{polite}, cap_add: [SYS_ADMIN]}}\n"
+        f"    init: {{{polite}, init: true}}\n"
+        f'    free: {{{polite}, cap_add: [SYS_ADMIN], security_opt: ["apparmor=unconfined"]}}\n'
+        f"    all: {{{polite}, privileged: true}}\n"
+    )
+    site("apply", path)
+
+    def label(service: str) -> str:
+        pid = vm.container_pid(f"shop-{service}-1")
+        return vm.sh(f"cat /proc/{pid}/attr/current").strip("\0\n")
+
+    def labels() -> dict[str, str]:
+        return {service: label(service) for service in ("held", "init", "free", "all")}
+
+    own = "hostctl-default (enforce)"
+    wanted = {"held": own, "init": own, "free": "unconfined", "all": "unconfined"}
+    assert labels() == wanted
+    assert site("exec", "shop-held-1", "cat", "/proc/self/attr/current").out.strip() == own
+    # It forbids what the capability would allow.
+    mount = "mkdir -p /tmp/m && mount -t tmpfs none /tmp/m"
+    assert "denied" in refused(site, "shop-held-1", mount)
+    site("exec", "shop-free-1", "sh", "-c", mount)
+    assert "denied" in refused(site, "shop-held-1", "echo 1 > /proc/sys/kernel/printk_devkmsg")
+    # Processes of a container signal and look at each other, process 1 included.
+    for service in ("held", "init"):
+        work = "kill -0 1 && sleep 100 & kill -0 $! && readlink /proc/$!/exe && kill $!"
+        site("exec", f"shop-{service}-1", "sh", "-c", work)
+        site("stop", f"shop-{service}-1")
+        site("start", f"shop-{service}-1")
+    assert labels() == wanted
+    # Somebody takes it out of the kernel: the next start brings it back.
+    vm.sh("apparmor_parser --remove /run/hostctl/apparmor")
+    site("restart", "shop-held-1")
+    assert label("held") == own
+    assert site.changed("plan", path) == []
+    vm.reboot()
+    vm.ready()
+    for service in wanted:
+        site.wait_for(f"shop-{service}-1", "running")
+    assert labels() == wanted
+    rows = site("ps", "--all", "--json").json["hosts"][vm.name]
+    assert {row["restarts"] for row in rows} == {0}
+    site("destroy", path)
