@@ -14,7 +14,7 @@ import resource
 import select
 
 from ..runtime import cgroup, cgroup_places, syscalls
-from . import apart, control, steps
+from . import apart, control, state, steps
 from .monitor import NAME, renamer, running, watch
 
 TYPE_CHECKING = False
@@ -56,6 +56,9 @@ def main(run_dir: str, path: str) -> None:
     _move(run_dir)
     # Orphans of monitors come here; the kernel reaps them, and monitors: their end concerns nobody.
     syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
+    # What is the same in all monitors is looked up once, and shared.
+    syscalls.bind()
+    state.boot_id()
     gc.collect()
     gc.disable()
     syscalls.malloc_trim()

@@ -207,6 +207,12 @@ class _Lazy:
 _lazy = _Lazy()
 
 
+def bind() -> None:
+    """Open the C library and learn the numbers now: for a process that forks others which need them."""
+    _lazy.number("clone")
+    _ = _lazy.libc, _lazy.locked
+
+
 def oserror(call: str, what: str = "") -> OSError:
     """The errno of the last call as an OSError that names the call and what it was about."""
     code = ctypes.get_errno()
