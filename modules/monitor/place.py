@@ -1,6 +1,8 @@
-"""Runs on the managed host, in children of a monitor: which container, and where its files are."""
+"""Runs on the managed host, in children of a monitor: which container, and where its files are, also a crash's."""
 
 from __future__ import annotations
+
+import os
 
 from ..agent.paths import Paths
 from ..runtime import cgroup
@@ -9,6 +11,9 @@ from .endpoints import Endpoints
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any, Callable
+
+    from .apart import Answer
     from .state import State
 
 
@@ -45,3 +50,24 @@ class Place:
 
     def endpoints(self) -> Endpoints:
         return Endpoints(self.paths(), self.name, files.network(self.paths(), self.name))
+
+
+def told(step: Callable[..., Answer]) -> Callable[..., Answer]:
+    """A step that fails leaves word of it: nobody reads a monitor's stderr."""
+
+    def run(line: bytes, *args: Any) -> Answer:
+        place = Place(line)
+        try:
+            return step(place, *args)
+        except BaseException as error:
+            path = os.path.join(place.folder(), files.CRASH)
+            with open(path, "w", encoding="utf-8", opener=files.private) as crash:
+                crash.write(f"{type(error).__name__}: {error}\n")
+                at = error.__traceback__
+                while at is not None:
+                    code = at.tb_frame.f_code
+                    crash.write(f"  {code.co_filename}:{at.tb_lineno} {code.co_name}\n")
+                    at = at.tb_next
+            raise
+
+    return run

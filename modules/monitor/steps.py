@@ -17,21 +17,10 @@ from ..runtime.config import RUNTIME, RuntimeFailure, annotation
 from ..runtime.container import create
 from ..runtime.handshake import describe
 from ..runtime.init import exit_code
-from . import (
-    apart,
-    attached,
-    control,
-    files,
-    health,
-    journal,
-    limit,
-    orphan,
-    peers,
-    rotation,
-    state,
-)
+from . import apart, control, files, health, journal, orphan, peers, rotation, state
 from .apart import Answer
-from .place import Place
+from .outputs import attach, grown, rotate
+from .place import Place, told
 from .restart import backoff
 from .serving import accept, accept_at, probe, probe_in, serve
 from .state import State
@@ -39,7 +28,7 @@ from .state import State
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Any, Callable
+    from typing import Callable
 
     from ..runtime.container import Container
     from .endpoints import Endpoints
@@ -59,27 +48,6 @@ __all__ = [
 
 END: Answer = (b"end", {})
 _SIGKILL = 9
-
-
-def _told(step: Callable[..., Answer]) -> Callable[..., Answer]:
-    """A step that fails leaves word of it: nobody reads a monitor's stderr."""
-
-    def run(line: bytes, *args: Any) -> Answer:
-        place = Place(line)
-        try:
-            return step(place, *args)
-        except BaseException as error:
-            path = os.path.join(place.folder(), files.CRASH)
-            with open(path, "w", encoding="utf-8", opener=files.private) as crash:
-                crash.write(f"{type(error).__name__}: {error}\n")
-                at = error.__traceback__
-                while at is not None:
-                    code = at.tb_frame.f_code
-                    crash.write(f"  {code.co_filename}:{at.tb_lineno} {code.co_name}\n")
-                    at = at.tb_next
-            raise
-
-    return run
 
 
 def begin(client: Callable[[int], bool], waiting: int) -> Answer:
@@ -106,7 +74,7 @@ def _call_next(waiting: int) -> None:
     os.close(waiting)
 
 
-@_told
+@told
 def _begin(place: Place, client: control.Peer) -> Answer:
     lock = -1
     try:
@@ -269,7 +237,7 @@ def _failed(now: State, error: HostctlError) -> None:
     now.finished_at = state.now()
 
 
-@_told
+@told
 def ended(place: Place, status: int) -> Answer:
     """The first process has ended with that wait status, or -1 where it was not ours to wait for."""
     syscalls.close_range(apart.PIDFD, apart.LAST)
@@ -306,7 +274,7 @@ def _clear(place: Place, own: cgroup.Cgroup) -> str:
     return trouble
 
 
-@_told
+@told
 def again(place: Place) -> Answer:
     """The wait is over: start it again, unless somebody has asked it to stop meanwhile."""
     # As with the first start: of a monitor that is gone nobody starts anything.
@@ -353,7 +321,7 @@ def _conclude(place: Place, now: State) -> Answer:
     return END
 
 
-@_told
+@told
 def restore(place: Place, pid: int) -> Answer:
     """The DNS process has gone: another one gets the sockets. An empty word: it could not be had."""
     sockets = list(_opened(apart.SOCKETS))
@@ -371,46 +339,3 @@ def _opened(first: int) -> Iterator[int]:
         except OSError:
             return
         yield fd
-
-
-@_told
-def rotate(place: Place, size: int = 0) -> Answer:
-    """Put a new file behind the log's descriptor; with a size only if that is reached."""
-    settings = place.settings()
-    if not rotation.rotate(place.log_folder, settings, place.paths(), size):
-        return b"kept", {}
-    return b"rotated", {apart.LOG: rotation.opened(place.log_folder, settings)}
-
-
-def grown(line: bytes) -> None:
-    """The log has grown: all together may be above their limit. In a process of its own, as `serving.probe`."""
-    os.close(apart.LOCK)
-    os.close(apart.CONTROL)
-    with limit.rotating(Place(line).paths()):
-        pass  # whoever has looked at it leaves it within the limit
-
-
-@_told
-def attach(place: Place, number: int) -> Answer:
-    """Somebody attaches, and waits for a connection: the word is `a`, and the descriptors of all who are there then."""
-    taps = bytes(fd for fd in apart.TAPS if attached.listens(fd))
-    free = [fd for fd in apart.TAPS if fd not in taps]
-    path = os.path.join(place.folder(), attached.name(number))
-    try:
-        if not free:
-            attached.refuse(path)
-            return b"a" + taps, {}
-        return b"a" + taps + bytes(free[:1]), {free[0]: attached.connect(path, _input(place))}
-    except OSError:
-        return b"a" + taps, {}  # it has gone
-
-
-def _input(place: Place) -> int:
-    """Where the container reads from; -1 where nobody can tell it anything."""
-    settings = place.settings()
-    if settings.tty:
-        return apart.STDOUT
-    if not settings.stdin_open:
-        return -1
-    path = os.path.join(place.folder(), "stdin")
-    return os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)

@@ -214,16 +214,28 @@ class Storm:
 
     def end(self, pid: int, name: str) -> None:
         """SIGKILL a caretaker, and note whose ends nobody will be told."""
+        halted: set[int] = set()
         with contextlib.suppress(OSError):
-            self._note(pid)
+            self._note(pid, halted)
             self._count(name)
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
+        for child in halted:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, signal.SIGCONT)
 
-    def _note(self, pid: int) -> None:
-        """A monitor's lives are its children; one whose act is killed gives up its container, too."""
-        os.kill(pid, signal.SIGSTOP)  # so that nothing is born between the look and the kill
+    def _note(self, pid: int, halted: set[int]) -> None:
+        """A monitor's lives are its children; one whose act is killed gives up its container, too.
+
+        Nothing is born between the look and the kill: its acts are halted as well, which may be making one.
+        """
+        os.kill(pid, signal.SIGSTOP)
         until(lambda: status(pid) in "TtZX", 5)
+        for child in set(children(pid)) & self.driven.caretakers().keys():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, signal.SIGSTOP)
+                halted.add(child)
+                until(lambda child=child: status(child) in "TtZX", 5)  # type: ignore[misc]
         family = {pid, parent(pid)} - {0, self.driven.host.pid}
         for one in family:
             for child in children(one):
