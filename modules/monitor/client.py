@@ -17,7 +17,7 @@ from ..agent.paths import Paths
 from ..contract.errors import HostctlError
 from ..contract.fields import LONGEST
 from ..runtime.handshake import revive
-from . import control, files, orphan, starter, state
+from . import control, ends, files, orphan, starter, state
 from .state import State
 
 if TYPE_CHECKING:
@@ -38,8 +38,6 @@ __all__ = [
 
 START_SECONDS = 90.0
 ANSWER_SECONDS = 10.0
-END_SECONDS = 60.0
-"""How long a monitor may take to write down an end, on a host that has much else to do."""
 REST_SECONDS = 0.025
 
 
@@ -78,7 +76,7 @@ def status(paths: Paths, name: str) -> State:
         # One that lives on without its folder can be asked nothing.
         found.monitor = found.monitor_start = 0
     if found.status == state.RUNNING and not state.container_alive(found):
-        written = _written_end(paths.container_run(name), found)
+        written = ends.written(paths.container_run(name), found)
         if written is not None:
             return written
         found.status, found.exit_code, found.lost = state.EXITED, None, True
@@ -86,22 +84,6 @@ def status(paths: Paths, name: str) -> State:
     elif found.status == state.RESTARTING and not _monitored(found):
         found.status = state.EXITED
     return found
-
-
-def _written_end(folder: str, ended: State) -> State | None:
-    """What the monitor of a container that has just ended writes, or has written; None: nobody has, or will."""
-    deadline = time.monotonic() + END_SECONDS
-    pause = 0.002
-    while True:
-        # Looked at first: of a monitor that has gone since, what it wrote is there.
-        works = _monitored(ended) and not state.halted(ended.monitor)
-        again = state.read(folder)
-        if again is not None and (again.pid, again.status) != (ended.pid, ended.status):
-            return again
-        if not works or time.monotonic() > deadline:
-            return None
-        time.sleep(pause)
-        pause = min(pause * 1.5, 0.05)
 
 
 def stop(paths: Paths, name: str, signal: int | None = None, grace: float | None = None) -> State:
@@ -295,7 +277,7 @@ def _ask_or_lock(
             found = state.read(paths.container_run(name))
             if found is not None and _monitored(found):
                 # It lives, and cannot be asked: its socket has gone.
-                late = _late_end(paths.container_run(name), found)
+                late = ends.late(paths.container_run(name), found)
                 if late is not None:
                     return late, -1
                 continue
@@ -324,7 +306,7 @@ def ask(paths: Paths, name: str, request: dict[str, Any], seconds: float) -> dic
         if found is None:
             return None
         if request["verb"] == "stop":
-            late = _late_end(folder, found)
+            late = ends.late(folder, found)
             return None if late is None else {"state": state.to_json(late)}
         if not _answers(path):
             orphan.end_monitor(found)
@@ -343,27 +325,6 @@ def _answers(path: str) -> bool:
     except (FileNotFoundError, ConnectionError):
         pass  # it ends by itself
     return True
-
-
-def _late_end(folder: str, now: State) -> State | None:
-    """The end of a container whose monitor has not said in time that it is over; None: its monitor was ended.
-
-    How it ended only its monitor can know. So the container is ended first, and the monitor has time to write that
-    down, unless it is stopped: a host that has much else to do is no reason to lose an exit code.
-    """
-    try:
-        with state.changing(folder, wait=False) as stored:
-            if stored is not None:
-                stored.stopped = True
-                state.write(folder, stored)
-    except (BlockingIOError, FileNotFoundError):
-        pass  # who writes there is about to say it, or knows it already
-    orphan.end(now, 9, 0)
-    written = _written_end(folder, now)
-    if written is not None and written.status == state.EXITED:
-        return written
-    orphan.end_monitor(now)
-    return None
 
 
 def _ask_zygote(paths: Paths, name: str, verb: str) -> State:
