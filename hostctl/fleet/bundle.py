@@ -29,7 +29,13 @@ if sys.argv[1:2] == ["serve"]:  # the mode in which programs are run in containe
     ensure()
 from hostctl_host.agent.main import main
 
-sys.exit(main(sys.argv[1:]))
+code = main(sys.argv[1:])
+for stream in (sys.stdout, sys.stderr):
+    try:
+        stream.flush()
+    except OSError:
+        pass
+os._exit(code)  # taking modules and threads apart would take longer than many an answer
 '''
 
 

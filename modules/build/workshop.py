@@ -14,7 +14,8 @@ from ..monitor.starter import root
 from ..runtime import guard
 
 _CODE = (
-    "import sys; sys.path.insert(0, sys.argv[1]); from {package}.build.worker import main; main()"
+    "import sys; sys.path.insert(0, sys.argv[1]); from {package}.contract.later import later; "
+    "later('inspect'); from {package}.build.worker import main; main()"
 )
 _ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8", "HOME": "/root"}
 _PIECE = 1 << 16
