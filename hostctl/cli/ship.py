@@ -55,7 +55,7 @@ def ship(image: str, pattern: str, hosts: HostOptions, quiet: bool, as_json: boo
         )
     options = session_options(hosts)
     spools: dict[str, Spool] = {}
-    depot = Depot(source.name, image, lambda: Session.open(source, "serve", options), spools)
+    depot = Depot(source.name, image, lambda: Session.open(source, "store", options), spools)
     fleet: Fleet[list[Row]] = Fleet(hosts.forks)
     shown = _Shown(live=sys.stderr.isatty() and not quiet)
     # The source is asked while the others are being reached.
@@ -86,7 +86,7 @@ def _one(
 
     courier: Courier | None = None
     try:
-        with fleet.session(target, "serve", options) as session:
+        with fleet.session(target, "store", options) as session:
             courier = Courier(session, lambda _: depot)
             return _take(session, courier, image, shown)
     finally:

@@ -29,13 +29,13 @@ class Courier:
         self._enough: set[str] = set()
 
     def frame(self, header: dict[str, Any]) -> bool:
-        """Do what a `ship`, `want` or `enough` frame asks for; False for other frames."""
+        """Do what a `ship`, `fetch` or `enough` frame asks for; False for other frames."""
         match header["type"]:
             case "ship":
                 self._enough.discard(header["image"])
                 self.begin(lambda: self._ship(header["image"]))
-            case "want":
-                self.begin(lambda: self._want(header["image"], header["blobs"]))
+            case "fetch":
+                self.begin(lambda: self._fetch(header["image"], header["blobs"]))
             case "enough":
                 self._enough.add(header["image"])
             case _:
@@ -78,7 +78,7 @@ class Courier:
             told = {"error": error.message, "hint": error.hint}
         self._session.send({"type": "shipment", "image": image, **told})
 
-    def _want(self, image: str, blobs: list[tuple[str, int]]) -> None:
+    def _fetch(self, image: str, blobs: list[tuple[str, int]]) -> None:
         try:
             depot = self._depot_of(image)
             spools = [(digest, offset, depot.blob(digest, offset)) for digest, offset in blobs]

@@ -102,7 +102,7 @@ class Dock:
                 images, final = list(header["images"]), bool(header.get("final"))
                 courier.begin(lambda: self._answer(session, courier, images, final))
                 return True
-            case "ship" | "want" | "enough":
+            case "ship" | "fetch" | "enough":
                 return self._courier_of(session).frame(header)
         return False
 

@@ -239,7 +239,7 @@ class Yard:
                 depot = Depot(
                     builder,
                     image,
-                    lambda: Session.open(target, "serve", options),
+                    lambda: Session.open(target, "store", options),
                     self._spools.setdefault(builder, {}),
                 )
                 self._depots[builder, image] = depot

@@ -104,7 +104,7 @@ class Exchange:
         with self._writing:
             self._sinks[image] = sink
             self._failed.pop(image, None)
-        self._channel.send("want", image=image, blobs=list(blobs.items()))
+        self._channel.send("fetch", image=image, blobs=list(blobs.items()))
 
     def wait(self, image: str, arrived: Callable[[], bool]) -> None:
         """Wait until this is true; it is asked after each piece.
