@@ -42,6 +42,12 @@ def test_a_frame_that_does_not_belong_here(world: World) -> None:
     assert error["message"] == f"cannot answer dance: this agent knows {', '.join(VERBS)}"
 
 
+@pytest.mark.parametrize("verb", ["exec", "attach", "start", "stop", "ps"])
+def test_an_agent_that_is_not_shielded_enters_no_container(world: World, verb: str) -> None:
+    error = error_of(world, "store", {"type": "call", "verb": verb, "args": {}})
+    assert error["ref"] == "verb-unknown"
+
+
 def test_bytes_that_are_no_frame_end_the_agent(world: World) -> None:
     with world.start("apply") as agent:
         agent.process.stdin.write(b"Welcome to this host!\n" * 4)
