@@ -44,8 +44,9 @@ class Builder:
         env: dict[str, str] | None = None,
         stdin: str = "",
     ) -> subprocess.CompletedProcess[str]:
+        """The verb may be two words, of a group."""
         done = subprocess.run(
-            [str(self._program), verb, "-i", str(self.inventory), *words],
+            [str(self._program), *verb.split(), "-i", str(self.inventory), *words],
             capture_output=True,
             text=True,
             timeout=300,
