@@ -195,7 +195,7 @@ def _fetch_all(
 ) -> None:
     if len(layers) < 2:
         for blob, diff in layers:
-            _fetch_layer(store, source, blob, diff, what, meter.add)
+            _fetch_layer(store, source, blob, diff, what, meter.add, alone=True)
         return
     # Not from the package itself: its lazy attribute is not safe between threads in 3.9.
     from concurrent.futures.thread import ThreadPoolExecutor
@@ -217,8 +217,20 @@ def _fetch_all(
 
 
 def _fetch_layer(
-    store: Store, source: Source, blob: Descriptor, diff_id: str, what: str, step: Step
+    store: Store,
+    source: Source,
+    blob: Descriptor,
+    diff_id: str,
+    what: str,
+    step: Step,
+    *,
+    alone: bool = False,
 ) -> None:
+    """Fetch what is missing of a layer, verify it, and give it its name.
+
+    Args:
+        alone: no other layer is on its way, which would take the other processors.
+    """
     with exclusive(store, blob.digest), exclusive(store, "layer:" + diff_id):
         has_blob, has_layer = store.has_blob(blob.digest), store.has_layer(diff_id)
         if has_blob and has_layer:
@@ -239,7 +251,7 @@ def _fetch_layer(
                     for _ in chunks:
                         pass
                 else:
-                    unpacked = _unpack_beside(chunks, folder)
+                    unpacked = _unpack_beside(chunks, folder, alone)
             except HostctlError as error:
                 if error.ref == "layer-broken":
                     # Broken data with a wrong digest is a wrong digest: all of it has been read.
@@ -256,8 +268,8 @@ def _fetch_layer(
                 commit_layer(store, diff_id, root, unpacked.opaque, unpacked.size)
 
 
-def _unpack_beside(chunks: Iterator[bytes], folder: str) -> Unpacked:
-    """Unpack in this thread what a second one decompresses and hashes, and a third one fetches and hashes."""
+def _unpack_beside(chunks: Iterator[bytes], folder: str, alone: bool) -> Unpacked:
+    """Unpack in this thread what another one fetches and hashes; a third one decompresses a layer that is alone."""
     pump = Pump(chunks)
     plain: list[Pump] = []
 
@@ -267,7 +279,7 @@ def _unpack_beside(chunks: Iterator[bytes], folder: str) -> Unpacked:
 
     try:
         try:
-            return unpack(decompress(pump, folder), folder, flow=flow)
+            return unpack(decompress(pump, folder), folder, flow=flow if alone else iter)
         finally:
             for one in plain:
                 one.stop()
