@@ -17,6 +17,8 @@ import pytest
 from tests.builder.test_build import steps
 from tests.builder.test_services import layer_text
 from tests.builder.trees import tree_of
+from tests.store.layers import TestImage, member, tar
+from tests.store.registries import start_registry
 
 
 class Site:
@@ -318,3 +320,18 @@ def test_line_ends_of_other_systems(hostctl, context) -> None:
     assert tree_of(hostctl.store, "crlf:1")["document"].endswith(
         hashlib.sha256(b"first\r\nsecond\r\n").hexdigest()[:16]
     )
+
+
+def test_pull_asks_for_newer_bases(hostctl, tmp_path) -> None:
+    registry = start_registry(str(tmp_path / "registry"))
+    try:
+        folder = tmp_path / "own"
+        folder.mkdir()
+        (folder / "Dockerfile").write_text(f"FROM {registry.host}/moves:1\nCOPY Dockerfile /d\n")
+        for content, words in (("first", []), ("second", []), ("second", ["--pull"])):
+            registry.push("moves", "1", TestImage([tar(member("base", content.encode()))]))
+            hostctl("build", "-t", "pull:1", *words, str(folder))
+            wanted = content if words or content == "first" else "first"
+            assert layer_text(hostctl, "pull:1", "base") == wanted
+    finally:
+        registry.stop()
