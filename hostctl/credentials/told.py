@@ -24,11 +24,10 @@ from hostctl_host.contract.registries import (
 
 from .bases import bases
 from .keyring import Keyring
+from .lent import Lent
 
 if TYPE_CHECKING:
     from hostctl_host.contract.trust import Trust
-
-    from .lent import Lent
 
 VARIABLE = "hostctl_registries"
 TRUST = "hostctl_trust"
@@ -45,7 +44,7 @@ class Logins:
     settings: Mapping[str, RegistrySettings] = field(default_factory=dict)
     keyring: Keyring = field(default_factory=Keyring)
     trust: Trust | None = None
-    lent: Lent | None = None
+    lent: Lent = field(default_factory=Lent, compare=False)
     building: set[str] = field(default_factory=set, compare=False)
     _host: str = ""
     _offered: set[str] = field(default_factory=set, repr=False, compare=False)
@@ -135,7 +134,7 @@ class Logins:
         answer: dict[str, Any] = {"type": "answer", "number": frame["number"]}
         if frame["topic"] == "login" and frame["name"] in self._offered:
             answer["login"] = self.keyring.find(frame["name"])
-        if str(frame["topic"]).startswith("build-") and self.lent is not None:
+        if str(frame["topic"]).startswith("build-"):
             answer.update(self.lent.reply(frame, self.building, self._host))
         if frame["topic"] == "trust" and self.trust is not None:
             from ..trust import problem

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from hostctl_host.contract.errors import HostctlError
 
-from ..credentials import Lent, Logins
+from ..credentials import Logins
 from ..inventory import Inventory, InventoryHost
 from ..inventory.files import read_variables
 from ..playbook.errors import Collector, PlaybookErrors
@@ -94,8 +94,7 @@ class _Compiler:
         self.errors = Collector()
         self.kinds = Kinds(path.parent)
         self.engine = Engine(path.parent)
-        self.lent = Lent()
-        self.logins = Logins(lent=self.lent)
+        self.logins = Logins()
         self.states: dict[str, HostState] = {}
         self.ids: dict[tuple[str, str], Ids] = {}
         self.pins: Pins | None = None
@@ -134,7 +133,7 @@ class _Compiler:
     def _lowering(self, play: Play) -> GraphLowering:
         from .graph import GraphLowering
 
-        return GraphLowering(play, self.engine, self.kinds, self.content, self.lent)
+        return GraphLowering(play, self.engine, self.kinds, self.content, self.logins.lent)
 
     def _trials(self, play: CompiledPlay) -> None:
         """Render for every host; an error that not all of them have names those that do."""
@@ -328,14 +327,9 @@ class _Compiler:
 
         for task in (*play.tasks, *play.handlers):
             if task.kind not in LOCAL:
-                check_keys(
-                    self.kinds.spec(task.kind),
-                    task.kind,
-                    task.args,
-                    task.args_where,
-                    self.errors,
-                    frozenset(("env_file",)) if task.kind == "container" else frozenset(),
-                )
+                spec, where = self.kinds.spec(task.kind), task.args_where
+                extra = frozenset(("env_file",) if task.kind == "container" else ())
+                check_keys(spec, task.kind, task.args, where, self.errors, extra)
             if task.become is False and play.become:
                 self.errors.add(
                     "not supported yet: become: false in a play that becomes",
