@@ -30,6 +30,19 @@ class Folders:
         ]
         (folder / "inventory.yml").write_text("all:\n hosts:\n" + "".join(lines))
 
+    def clear(self) -> None:
+        """As at first, but that the agents are there: putting them there takes longer than most tests."""
+        for place in self.folder.iterdir():
+            if place.name != "inventory.yml" and not place.is_dir():
+                place.unlink()
+        for found in [
+            *self.folder.glob("*/data/*"),
+            *self.folder.glob("*/run"),
+            self.folder / "web",
+        ]:
+            if found.name != "agents":
+                subprocess.run(["rm", "-rf", str(found)], check=True)
+
     def data(self, host: str) -> Path:
         return self.folder / host / "data"
 
@@ -71,9 +84,15 @@ class Folders:
         return done
 
 
+@pytest.fixture(scope="session")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Folders:
+    return Folders(tmp_path_factory.mktemp("hosts"))
+
+
 @pytest.fixture
-def hosts(tmp_path: Path) -> Folders:
-    return Folders(tmp_path)
+def hosts(folders: Folders) -> Folders:
+    folders.clear()
+    return folders
 
 
 @pytest.fixture

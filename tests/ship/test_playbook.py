@@ -165,7 +165,8 @@ def test_what_cannot_be_is_said_before_a_host_is_touched(
     hosts.play(f"- hosts: a,b\n  images:\n    shop/web:1: {body}\n")
     done = hosts("plan", "site.yml", code=1)
     assert message in done.stderr and "site.yml:3" in done.stderr
-    assert not Path(hosts.data("a")).exists()
+    assert not Path(hosts.data("a"), "store").exists()
+    assert not Path(hosts.folder, "a", "run").exists()
 
 
 def test_missing_and_never_leave_a_build_alone(hosts: Folders) -> None:
