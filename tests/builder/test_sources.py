@@ -61,6 +61,7 @@ class Site:
 @contextmanager
 def served(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server.daemon_threads = False  # its end waits for them
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:
