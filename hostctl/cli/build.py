@@ -268,17 +268,23 @@ class Asked:
 
     def fields(self, host: str) -> dict[str, Any]:
         """Of the frame `told`: the logins of its base images, settings of registries."""
-        from hostctl.credentials import Logins, bases
+        from hostctl.credentials import bases
+
+        return self._of(host).for_references(bases(self._build))
+
+    def reply(self, host: str, frame: dict[str, Any]) -> dict[str, Any]:
+        """The `answer` frame to a `question`."""
+        return self._of(host).reply(frame)
+
+    def _of(self, host: str) -> Logins:
+        from hostctl.credentials import Logins
 
         with self._lock:
             self._keyring = self._keyring or Logins(lent=self._lent)
-            logins = self._logins[host] = self._keyring.of(host, self._variables[host])
-        logins.building.add("")
-        return logins.for_references(bases(self._build))
-
-    def reply(self, host: str, frame: dict[str, Any]) -> dict[str, Any]:
-        """The `answer` frame to a `question`, which comes after `fields`."""
-        return self._logins[host].reply(frame)
+            if host not in self._logins:
+                self._logins[host] = self._keyring.of(host, self._variables[host])
+                self._logins[host].building.add("")
+            return self._logins[host]
 
     def held(self, host: str) -> bool:
         """Whether there are rules for what may be built from, so that nothing is to be taken from memory."""

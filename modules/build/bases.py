@@ -50,6 +50,7 @@ def _image(site: Site, reference: str, hint: str) -> Image:
         raise NotBuilt
     from .. import image as kind
 
+    site.files.logins()
     try:
         policy = "always" if site.build.pull else "missing"
         spec = kind.Spec(name=reference, pull_policy=policy)

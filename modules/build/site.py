@@ -38,6 +38,7 @@ class Files:
         read: digest -> bytes, of listings.
         fetch: has these digests here.
         ask: lets them come, and waits for none.
+        logins: has the host know logins and settings of registries; called before something is pulled.
         path: digest -> file of this host, once it was fetched.
         lent: what the controller lends to steps.
     """
@@ -47,6 +48,7 @@ class Files:
     path: Callable[[str], str]
     lent: Lender = field(default_factory=Lender)
     ask: Callable[[set[str]], None] = lambda _: None
+    logins: Callable[[], None] = lambda: None
 
 
 @dataclass

@@ -7,7 +7,7 @@ of the controller, only where something may have to be done.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Callable
 
 from ..agent.channel import Channel
 from ..agent.host import Host, Paths
@@ -25,14 +25,14 @@ def build(host: Host, args: dict[str, Any], channel: Channel) -> int:
     Args:
         args: `build` (`contract/build.py`, JSON), `names`, `held` (bases are to be held to rules).
     Answers with rows: `{"event": "step" | "log" | "image", ...}`; asks with `need` for content, and with `want` for
-    what only a build needs that does something: `credentials`, `registries`. Steps ask for what is lent to them.
+    what only a build needs that pulls: `credentials`, `registries`. Steps ask for what is lent to them.
     """
     names = [str(name) for name in args.get("names") or ()]
     known = None
     if not args.get("held"):
         known = recall(Store(host.paths.data), host.paths.data, args["build"], names)
     if known is None:
-        image = _build(host, args["build"], names, channel)
+        image = _build(host, args, names, channel)
     else:
         image, events = known
         for event in events:
@@ -41,18 +41,38 @@ def build(host: Host, args: dict[str, Any], channel: Channel) -> int:
     return 0
 
 
-def _build(host: Host, request: dict[str, Any], names: list[str], channel: Channel) -> Image:
+def _build(host: Host, args: dict[str, Any], names: list[str], channel: Channel) -> Image:
     from .workshop import Workshop
 
-    # The controller and the worker get ready while the builder is imported here.
-    channel.send("want")
+    logins = _logins(host, channel)
     with Workshop() as workshop:
-        workshop.start()
-        return _walk(host, request, names, channel, workshop)
+        workshop.start()  # it gets ready while the builder is imported here
+        if args.get("held"):
+            logins()
+        return _walk(host, args["build"], names, channel, workshop, logins)
+
+
+def _logins(host: Host, channel: Channel) -> Callable[[], None]:
+    """Has the host know what pulling needs, when it is first called."""
+    known: list[bool] = []
+
+    def ask() -> None:
+        if not known:
+            channel.send("want")
+            told, _ = channel.receive()
+            host.take_registries(told, channel)
+            known.append(True)
+
+    return ask
 
 
 def _walk(
-    host: Host, request: dict[str, Any], names: list[str], channel: Channel, workshop: Workshop
+    host: Host,
+    request: dict[str, Any],
+    names: list[str],
+    channel: Channel,
+    workshop: Workshop,
+    logins: Callable[[], None],
 ) -> Image:
     from ..contract.build import Build
     from ..contract.spec import decode
@@ -61,15 +81,13 @@ def _walk(
 
     check_data_folder(host.paths)
     wanted = decode(Build, request)
-    told, _ = channel.receive()
     host.gone = lambda: channel.gone
     host.progress = lambda line: _send(channel, {"event": "progress", "text": line})
-    host.take_registries(told, channel)
     host.open_questions(channel)
     return perform(
         wanted,
         host,
-        stored_files(host, channel),
+        stored_files(host, channel, logins),
         names,
         origin_of(wanted),
         lambda **event: _send(channel, event),
@@ -77,7 +95,7 @@ def _walk(
     )
 
 
-def stored_files(host: Host, channel: Channel) -> Files:
+def stored_files(host: Host, channel: Channel, logins: Callable[[], None]) -> Files:
     """Content that stays in DATA/build/blobs, so that what was sent once is not sent again."""
     from ..agent.content import Content
     from .lent import lent
@@ -91,6 +109,7 @@ def stored_files(host: Host, channel: Channel) -> Files:
         ask=content.ask,
         path=lambda digest: os.path.join(folder, "blobs", digest),
         lent=lent("", host),
+        logins=logins,
     )
 
 
