@@ -18,12 +18,15 @@ def converge(request: Request, progress: Progress) -> RunReport:
     """
     inventory = load_inventory(request.inventories)
     report = RunReport(request.mode)
-    with Ahead(request.agent_mode, request.sessions, request.forks) as ahead, compile_playbook(
-        request.playbook,
-        inventory,
-        **request.selection(),
-        on_plays=lambda plays: ahead.open(request.first_targets(plays)),
-    ) as program:
+    with (
+        Ahead(request.agent_mode, request.sessions, request.forks) as ahead,
+        compile_playbook(
+            request.playbook,
+            inventory,
+            **request.selection(),
+            on_plays=lambda plays: ahead.open(request.first_targets(plays)),
+        ) as program,
+    ):
         for play in request.ordered(program.plays):
             for batch in play.batches:
                 hosts = [host for host in batch if report.is_well(host.name)]

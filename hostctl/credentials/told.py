@@ -123,7 +123,7 @@ class Logins:
         self.building.update(
             str(resource.spec["name"])
             for resource in listed
-            if resource.kind == "image" and resource.spec.get("build")
+            if resource.kind == "image" and _is_built_here(resource)
         )
         wanted = _images_of(listed)
         held = self.trust is not None and any(resource.kind == "image" for resource in listed)
@@ -165,8 +165,13 @@ def _images_of(resources: Iterable[Resource]) -> list[str]:
     for resource in resources:
         spec = resource.spec
         made = any(spec.get(key) for key in ("bootstrap", "content"))
-        if resource.kind == "image" and isinstance(spec.get("build"), dict):
-            found += bases(spec["build"])
+        if resource.kind == "image" and spec.get("build"):
+            found += bases(spec["build"]) if _is_built_here(resource) else []
         elif resource.kind == "image" and not made and spec.get("state") != "absent":
             found.append(str(spec.get("pull") or spec.get("name") or ""))
     return found
+
+
+def _is_built_here(resource: Resource) -> bool:
+    """Whether the host builds this image itself: what another builds needs nothing from registries here."""
+    return isinstance(resource.spec.get("build"), dict) and not resource.spec.get("on")

@@ -130,6 +130,13 @@ def test_hosts_that_want_different_builds_build_their_own(hosts: Folders) -> Non
     assert "cannot build shop/web:1 on a for b: they want different builds" in done.stdout
 
 
+def test_the_build_of_a_container_is_shared_too(hosts: Folders) -> None:
+    hosts.context(file=b"one")
+    hosts.play("- hosts: a,b\n  containers:\n    x: {build: ./web, command: [/none]}\n")
+    plan = hosts("plan", "site.yml", code=2).stdout
+    assert "+ image.site-x  (does not exist)\n      note: from a, which builds it" in plan
+
+
 def test_batches_after_the_first_get_what_the_first_has_built(hosts: Folders) -> None:
     hosts.context(file=b"one")
     hosts.play(SITE.replace("hosts: a,b,c", "hosts: a,b,c\n  serial: 1"))
