@@ -10,6 +10,7 @@ from __future__ import annotations
 import glob
 import hashlib
 import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,7 +41,7 @@ PACKAGES = (
 KERNELS = {"bullseye": "linux-image-5.10.0-32-cloud-amd64"}
 """Of a release that is archived: the kernel of its last point release, which mirrors keep."""
 
-OFFLINE = ("firewalld", "tree", "ufw")
+OFFLINE = ("firewalld", "netbase", "tree", "ufw")
 """Packages that machines may install though they reach no mirror: apt has their files already."""
 
 DISK = "6G"
@@ -128,7 +129,11 @@ def make(suite: str) -> Box:
     box = Box(f"hostctl-{suite}-{inputs}", CACHE / "boxes" / f"{suite}-{inputs}")
     with locked(box.folder.with_suffix(".lock")):
         if not box.folder.is_dir():
-            root = debian_root(suite, packages, setup)
+            try:
+                root = debian_root(suite, packages, setup)
+            except LabError as error:  # of a mirror's bad moment; a fault of ours is there again
+                print(f"making the box once more: {error}", file=sys.stderr)
+                root = debian_root(suite, packages, setup)
             new = box.folder.with_suffix(".new")
             remove_tree(new)
             new.mkdir(parents=True)

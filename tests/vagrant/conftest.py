@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -86,6 +87,17 @@ class Site:
         """Name -> state of every container."""
         done = self("ps", "--all", "--json")
         return {row["name"]: row["state"] for row in done.json["hosts"][self.vm.name]}
+
+    def wait_for(self, container: str, state: str, timeout: float = 300) -> None:
+        """Until `ps` says so of a container."""
+        deadline = time.monotonic() + timeout
+        while self.ps().get(container) != state:
+            assert time.monotonic() < deadline, f"{container} is not {state}: {self.ps()}"
+            time.sleep(1)
+
+    def adopt(self, project: str, path: Path) -> None:
+        """A playbook that somebody else wrote is destroyed with the others."""
+        self._written[project] = path
 
     def clear(self) -> None:
         """Destroy what is left of the playbooks."""
