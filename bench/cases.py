@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from . import hostctl, images, runtime, ship
+from . import builds, hostctl, images, runtime, ship
 from .engines import REST, docker
 from .measure import RUNS, Row, medians, processes, pss, run, seconds
 from .peers import WORK, Target, target, tool
@@ -237,5 +237,6 @@ CASES: dict[str, Callable[[], Iterator[Row]]] = {
     "fifty-hosts": fifty_hosts,
     **runtime.CASES,
     **images.CASES,
+    **builds.CASES,
     **ship.CASES,
 }
