@@ -74,10 +74,14 @@ class Depot:
                 self._call.session.send(header)
             return spool
 
+    @property
+    def failed(self) -> bool:
+        """Whether nothing more can be had from it; another may be opened."""
+        return self._error is not None
+
     def close(self) -> None:
-        """End the session; who still reads gets an error."""
-        with self._lock:
-            session, thread = self._session, self._thread
+        """End the session; who still reads gets an error. One that is still being dialled is not waited for."""
+        session, thread = self._session, self._thread
         if session is not None:
             with contextlib.suppress(HostctlError, OSError):
                 session.close()

@@ -78,6 +78,7 @@ class Yard:
         self._elected: dict[Key, str] = {}
         self._offers: dict[tuple[str, str], _Offer] = {}
         self._depots: dict[tuple[str, str], Depot] = {}
+        self._spent: list[Depot] = []
         self._spools: dict[str, dict[str, Spool]] = {}
         self._news = threading.Condition()
 
@@ -235,6 +236,9 @@ class Yard:
             if target is None or options is None:
                 raise HostctlError(f"cannot get {image}: {builder} was not reached")
             depot = self._depots.get((builder, image))
+            if depot is not None and depot.failed:
+                self._spent.append(depot)
+                depot = None
             if depot is None:
                 depot = Depot(
                     builder,
@@ -248,7 +252,7 @@ class Yard:
     def close(self) -> None:
         """The run is over."""
         with self._news:
-            depots, spools = list(self._depots.values()), list(self._spools.values())
+            depots, spools = [*self._spent, *self._depots.values()], list(self._spools.values())
         for depot in depots:
             depot.close()
         for some in spools:

@@ -44,9 +44,12 @@ def observe_build(spec: Spec, store: Store, image: Image | None, host: Host) -> 
 
 
 def obtain(spec: Spec, store: Store, host: Host) -> Image:
-    """Bring it here."""
-    assert host.exchange is not None
-    return receive(store, host.exchange, spec.name, host.progress).image
+    """Bring it here, under all the names that its build gives it."""
+    assert host.exchange is not None and spec.build is not None
+    image = receive(store, host.exchange, spec.name, host.progress).image
+    for name in spec.build.tags:
+        store.tag(name, image)
+    return image
 
 
 def _tell(spec: Spec, store: Store, observed: Observed, host: Host) -> None:

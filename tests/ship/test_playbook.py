@@ -130,6 +130,16 @@ def test_hosts_that_want_different_builds_build_their_own(hosts: Folders) -> Non
     assert "cannot build shop/web:1 on a for b: they want different builds" in done.stdout
 
 
+def test_an_image_has_all_its_names_everywhere(hosts: Folders) -> None:
+    hosts.context(file=b"one")
+    hosts.play(
+        SITE.replace("{build: ./web}", "{build: {context: ./web, tags: ['shop/web:latest']}}")
+    )
+    hosts("apply", "site.yml")
+    ids = {hosts.id(name, tag) for name in "abc" for tag in ("shop/web:1", "shop/web:latest")}
+    assert len(ids) == 1
+
+
 def test_the_build_of_a_container_is_shared_too(hosts: Folders) -> None:
     hosts.context(file=b"one")
     hosts.play("- hosts: a,b\n  containers:\n    x: {build: ./web, command: [/none]}\n")
