@@ -285,12 +285,11 @@ def _replace(paths: Paths) -> None:
         ports = published_ports(paths)
         text = render(records, ports, table_name(paths))
         state = read_json(_state_path(paths)) or {}
-        if (
-            records
-            and state.get("wanted") == _hash(text)
-            and state.get("listing") == _hash(snapshot(paths))
-        ):
-            return
+        if records and state.get("wanted") == _hash(text):
+            listing = snapshot(paths)
+            # An empty one may be on record too: somebody flushed all between our load and our look.
+            if listing and state.get("listing") == _hash(listing):
+                return
         loaded = run([nft, "-f", "-"], input=text, timeout=60)
         if loaded.code != 0:
             line = next(iter(loaded.stderr.strip().splitlines()), f"exit code {loaded.code}")

@@ -159,6 +159,10 @@ def mend(data_dir: str, run_dir: str) -> None:
     """
     signal.alarm(120)
     from ..agent.paths import Paths
-    from . import firewall
+    from . import addresses, firewall
 
-    firewall.sync(Paths(data_dir, run_dir))
+    paths = Paths(data_dir, run_dir)
+    if addresses.load_all(
+        paths
+    ):  # else `sync` would make it and remove it, and be noticed doing so
+        firewall.sync(paths)

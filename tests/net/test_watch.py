@@ -86,6 +86,32 @@ def test_a_table_that_hostctl_takes_away_stays_away(watched: Machine) -> None:
     assert watched.run("nft", "list", "ruleset").count("table inet") == 1
 
 
+def test_one_that_was_flushed_before_it_was_looked_at_is_loaded(machine: Machine) -> None:
+    """Between loading and noting what the kernel made of it, somebody flushes: nothing is on record as ours."""
+    machine.apply(name="shop_front")
+    before = ours(machine)
+    machine.run("nft", "flush", "ruleset")
+    machine.call(
+        "from hostctl_host.agent.files import read_json, write_json\n"
+        "path = firewall._state_path(paths)\n"
+        "write_json(path, {**read_json(path), 'listing': firewall._hash('')})"
+    )
+    assert machine.plan(name="shop_front") == [["update", "firewall"]]
+    machine.apply(name="shop_front")
+    assert ours(machine) == before
+
+
+def test_where_none_is_wanted_nothing_is_loaded(machine: Machine) -> None:
+    """Else loading would be noticed, and answered by loading, without end."""
+    machine.call(
+        "import signal\n"
+        "from hostctl_host.net import watch\n"
+        "firewall.nft_path = lambda: '/bin/false'\n"
+        "watch.mend(paths.data, paths.run)\n"
+        "signal.alarm(0)"
+    )
+
+
 def test_notices() -> None:
     """As the kernel packs them: several messages in a datagram, names padded to four bytes."""
     from hostctl_host.net.netlink import attribute
