@@ -86,10 +86,11 @@ def _plain(report: HostReport) -> HostReport:
 
 
 def join(first: HostReport, second: HostReport) -> HostReport:
-    """Two plays on one host as one report."""
+    """Two plays on one host as one report; what a host builds for others before its turn is planned once."""
+    new = tuple(one for one in second.outcomes if not (one.changes and one in first.outcomes))
     return HostReport(
         status=max(first.status, second.status, key=_SEVERITY.index),
-        outcomes=first.outcomes + second.outcomes,
+        outcomes=first.outcomes + new,
         failures=first.failures + second.failures,
         generation=second.generation or first.generation,
         warnings=first.warnings + tuple(w for w in second.warnings if w not in first.warnings),

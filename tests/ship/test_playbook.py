@@ -156,6 +156,18 @@ def test_batches_after_the_first_get_what_the_first_has_built(hosts: Folders) ->
     assert "No changes." in hosts("plan", "site.yml").stdout
 
 
+def test_a_builder_whose_turn_comes_later(hosts: Folders) -> None:
+    """It builds for the first batch; when its own comes, nothing is left to do, in the plan neither."""
+    hosts.context(file=b"one")
+    site = SITE.replace("hosts: a,b,c", "hosts: a,b,c\n  serial: 1")
+    hosts.play(site.replace("{build: ./web}", "{build: ./web, on: c}"))
+    planned = changed(hosts("plan", "site.yml", "--json", code=2).stdout)
+    assert planned == {name: ["image.shop/web:1"] for name in "abc"}
+    assert changed(hosts("apply", "site.yml", "--json").stdout) == planned
+    assert {name for name, count in steps(hosts).items() if count} == {"c"}
+    assert "No changes." in hosts("plan", "site.yml").stdout
+
+
 def test_a_limited_run_builds_among_its_own(hosts: Folders) -> None:
     hosts.context(file=b"one")
     hosts.play(SITE)
