@@ -34,7 +34,8 @@ A scenario is a test that takes the fixture `site` (`tests/vagrant/conftest.py`)
 What a scenario made is destroyed afterwards (`site` does it for every playbook that it wrote); what
 else it changed on the machine it puts back itself. `site.others` are the machines but the first,
 `site.machines` all of them. Images are the lab's, at the variable `registry`: `site.write` declares
-shell, nginx and redis as they are used. Mark with `core` what is to hold on every release.
+shell, nginx and redis as they are used. Mark with `core` what is to hold on every release, with `nightly`
+what takes minutes (it installs packages): `make test-vm` leaves it out.
 Packages that a scenario installs are listed in `box.OFFLINE`: apt has them on its disk, for machines
 have no way out to a mirror.
 """

@@ -5,7 +5,7 @@ up                           boot machines that stay
 ssh NAME [COMMAND]           log in to one
 enter [COMMAND]              a shell where virsh, vagrant and the machines' network are
 down                         nothing stays
-all [ARGUMENTS OF PYTEST]    the scenarios marked core on every release, one after the other
+all [ARGUMENTS OF PYTEST]    the scenarios marked core on each release in turn, the nightly ones on one
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from tests.lab.shell import LabError
 from . import box, machines
 from .space import Space
 
+USUAL = "bookworm"
 HERE = Path(__file__).parent
 SPACE = Space(machines.NAME)
 
@@ -61,7 +62,10 @@ def test(rest: list[str]) -> int:
         try:
             if not found:
                 machines.up(SPACE, kept=False)
-            chosen = [] if any(word.startswith("tests/") for word in rest) else [str(HERE)]
+            named = any(word.startswith("tests/") for word in rest)
+            chosen = [] if named else [str(HERE)]
+            if not named and "-m" not in rest:
+                chosen += ["-m", "not nightly"]
             return subprocess.run(
                 [*SPACE.entering(), sys.executable, "-m", "pytest", *chosen, *rest],
                 env={**os.environ, "HOSTCTL_VM_NAME": SPACE.name},
@@ -73,13 +77,14 @@ def test(rest: list[str]) -> int:
 
 
 def every(rest: list[str]) -> int:
-    """Run the core scenarios on each release, in a process each."""
+    """Run the core scenarios on each release, in a process each; on the usual one the nightly ones, too."""
     worst = 0
     for suite in box.SUITES:
         print(f"== {suite}", file=sys.stderr, flush=True)
+        chosen = "core or nightly" if suite == USUAL else "core"
         environment = {**os.environ, "HOSTCTL_VM_SUITE": suite, "HOSTCTL_VM_MACHINES": "vm1"}
         done = subprocess.run(
-            [sys.executable, "-m", "tests.vagrant", "test", "-m", "core", *rest],
+            [sys.executable, "-m", "tests.vagrant", "test", "-m", chosen, *rest],
             env=environment,
             check=False,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests import leaks
 from tests.e2e.command import Done, Hostctl
 
 from .machine import Machine
@@ -31,6 +33,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(PATIENCE))
 
 
+class Patient(Hostctl):
+    """The command, with time for logins to machines that are emulated."""
+
+    def argv(self, *words: str) -> list[str]:
+        return super().argv(words[0], "--timeout", "90", *words[1:])
+
+
 @dataclass
 class Site:
     """Playbooks in a folder, and the machine that they are for.
@@ -47,7 +56,7 @@ class Site:
     _written: dict[str, Path] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.hostctl = Hostctl(self.machines)  # type: ignore[arg-type]
+        self.hostctl = Patient(self.machines)  # type: ignore[arg-type]
 
     @property
     def others(self) -> list[Machine]:
@@ -103,6 +112,16 @@ class Site:
         """Destroy what is left of the playbooks."""
         for path in self._written.values():
             self("destroy", "--volumes", path)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_left() -> Iterator[None]:
+    """As for other tests, but for links of a QEMU that was started again: they go with the space."""
+    before = leaks.snapshot()
+    yield
+    before["links"] |= {link for link in leaks.links() if link.startswith("vnet")}
+    found = leaks.left(before, shared=bool(os.environ.get("HOSTCTL_SHARED_MACHINE")))
+    assert not found, f"tests left behind: {found}"
 
 
 @pytest.fixture(scope="session")
