@@ -63,6 +63,11 @@ def _run(args: list[str]) -> int:
 
     from hostctl.cli import cli
 
+    if not sys.warnoptions:
+        # Python's own warnings, such as of a user's regular expression, are for programmers.
+        import warnings
+
+        warnings.simplefilter("ignore")
     try:
         code = cli.main(args=args, prog_name="hostctl", standalone_mode=False)
         sys.stdout.flush()

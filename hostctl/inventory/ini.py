@@ -9,7 +9,7 @@ from typing import Any
 
 from ..playbook.errors import Collector, did_you_mean
 from .model import Inventory
-from .ranges import expand
+from .ranges import expand, split_port
 
 _SECTION = re.compile(r"\[([^:\]]+)(?::(\w+))?\]\s*(?:[#;].*)?\Z")
 
@@ -23,7 +23,7 @@ def read_ini(file: str, text: str, inventory: Inventory, errors: Collector) -> N
         where = f"{file}:{number}:{len(raw) - len(raw.lstrip()) + 1}"
         if not line or line[0] in "#;":
             continue
-        if line.startswith("["):
+        if line.startswith("[") and split_port(line.split()[0])[1] is None:
             match = _SECTION.match(line)
             if not match or match[2] not in (None, "vars", "children", "hosts"):
                 known = ("vars", "children", "hosts")
@@ -73,11 +73,12 @@ def read_ini(file: str, text: str, inventory: Inventory, errors: Collector) -> N
 def _host(line: str, group: str, inventory: Inventory, errors: Collector, where: str) -> None:
     try:
         words = shlex.split(line, comments=True)
-        names = expand(words[0])
+        written, port = split_port(words[0])
+        names = expand(written)
     except ValueError as error:
         errors.add(f"cannot read the host: {error}", where=where, ref="inventory-host")
         return
-    variables: dict[str, Any] = {}
+    variables: dict[str, Any] = {} if port is None else {"ansible_port": port}
     for word in words[1:]:
         name, sign, value = word.partition("=")
         if not sign:

@@ -13,7 +13,7 @@ from ..yaml import Map, Place, load_file
 from ..yaml.values import place_of
 from .files import display
 from .model import Inventory
-from .ranges import expand
+from .ranges import expand, split_port
 
 _KEYS = ("hosts", "children", "vars")
 _IGNORED = (".cfg", ".ini~", ".orig", ".retry", ".pyc", ".bak", ".swp", ".md")
@@ -149,8 +149,9 @@ def _read_children(
 def _read_host(
     written: Any, body: Any, group: str, inventory: Inventory, errors: Collector, place: Place
 ) -> None:
+    name, port = split_port(str(written))
     try:
-        names = expand(str(written))
+        names = expand(name)
     except ValueError as error:
         errors.add(f"cannot use the range: {error}", where=place, ref="host-range")
         return
@@ -164,5 +165,7 @@ def _read_host(
     for name in names:
         host = inventory.add_host(name, group)
         host.where = host.where or place.position
+        if port is not None:
+            host.vars = {**host.vars, "ansible_port": port}
         if body:
             host.vars = {**host.vars, **body} if host.vars else body

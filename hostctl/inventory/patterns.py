@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .model import Inventory
 
 _THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
+_SEPARATOR = re.compile(r"(?:(?<!\?):|\s)(?![^\[]*\])")
 _SUBSCRIPT = re.compile(r"(?P<name>.+)\[(?:(?P<one>-?\d+)|(?P<start>-?\d*)[:-](?P<end>-?\d*))\]\Z")
 
 
@@ -37,16 +38,19 @@ def select(pattern: str, inventory: Inventory, within: str = "") -> list[str]:
 
 
 def split(pattern: str) -> list[str]:
-    """The parts of a pattern; `:` inside brackets and in IPv6 addresses does not separate."""
+    """The parts of a pattern.
+
+    Neither `:` nor a space separates inside brackets, nor `:` in IPv6 addresses and in `(?:`.
+    """
     out: list[str] = []
     for piece in pattern.split(","):
         piece = piece.strip()
         if piece.startswith("@"):
             out += _from_file(piece[1:])
-        elif piece.startswith("~") or _is_ipv6(piece.lstrip("&!")):
+        elif _is_ipv6(piece.lstrip("&!")):
             out.append(piece)
         else:
-            out += [part.strip() for part in re.split(r":(?![^\[]*\])", piece)]
+            out += _SEPARATOR.split(piece)
     return [part for part in out if part.strip("&!")]
 
 
@@ -80,7 +84,15 @@ def _one(part: str, inventory: Inventory, pattern: str, within: str) -> list[str
         hosts = _one(match["name"], inventory, pattern, within)
         if match["one"] is not None:
             index = int(match["one"])
-            return [hosts[index]] if -len(hosts) <= index < len(hosts) else []
+            if hosts and not -len(hosts) <= index < len(hosts):
+                raise HostctlError(
+                    f"cannot find {part}: {match['name']} has only {len(hosts)} "
+                    f"host{'s' * (len(hosts) > 1)}",
+                    where=within,
+                    hint=f"the first is {match['name']}[0], the last {match['name']}[-1]",
+                    ref="unknown-host",
+                )
+            return [hosts[index]] if hosts else []
         start, end = match["start"], match["end"]
         return hosts[int(start or 0) : int(end) + 1 if end and end != "-1" else None]
     if any(sign in part for sign in "*?["):

@@ -1,4 +1,4 @@
-"""Runs on the controller: ranges in host names: `web[01:10]`, `db-[a:c]`, `n[0:8:2]`."""
+"""Runs on the controller: ranges and ports in host names: `web[01:10]`, `db-[a:c]:2222`, `n[0:8:2]`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,19 @@ import re
 from collections.abc import Iterator
 
 _RANGE = re.compile(r"\[([0-9]+|[A-Za-z]):([0-9]+|[A-Za-z])(?::([0-9]+))?\]")
+_PORT = re.compile(
+    r"(?:\[(?P<ipv6>[0-9a-fA-F:.]*:[0-9a-fA-F:.]*:[0-9a-fA-F:.]*)\]"
+    r"|(?P<name>(?:[^:\[\]\s]|\[[^\]\s]*\])+)):(?P<port>[0-9]{1,5})"
+)
 LIMIT = 100_000
+
+
+def split_port(name: str) -> tuple[str, int | None]:
+    """`web1:2222` and `[2001:db8::1]:2222` as name and port; no port: the name as it is."""
+    match = _PORT.fullmatch(name)
+    if match is None:
+        return name, None
+    return match["ipv6"] or match["name"], int(match["port"])
 
 
 def expand(name: str) -> list[str]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from textwrap import dedent
 
 INVENTORY = """
@@ -60,3 +62,17 @@ def test_the_environment_names_inventories(hostctl, tmp_path, monkeypatch):
     assert listing["ungrouped"]["hosts"] == ["a", "b"]
     explicit = json.loads(hostctl("inventory", "--list", "-i", "b.yml").out)
     assert explicit["ungrouped"]["hosts"] == ["b"]
+
+
+def test_no_warning_of_python_is_shown(tmp_path):
+    (tmp_path / "inventory.yml").write_text(INVENTORY)
+    argv = ("-i", "inventory.yml", "-l", "~[[w]eb1")
+    done = subprocess.run(
+        [sys.executable, "-m", "hostctl", "inventory", *argv],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "web1" in done.stdout
+    assert done.stderr == ""

@@ -64,6 +64,9 @@ def names(inventory: Inventory, pattern: str) -> list[str]:
         ("site:&production:!db", "web01"),
         ("~web0[23]", "web02 web03"),
         ("~(web|db).*:!production", "web02 web03 db-b"),
+        ("~web0\\d:&production", "web01"),
+        ("~(?:web|db)-?0?[ab:1]", "web01 db-a db-b"),
+        ("web01 db-a", "web01 db-a"),
         ("web[0]", "web01"),
         ("web[-1]", "web03"),
         ("web[0:1]", "web01 web02"),
@@ -73,8 +76,6 @@ def names(inventory: Inventory, pattern: str) -> list[str]:
     ],
 )
 def test_patterns(folder: Folder, pattern: str, expected: str) -> None:
-    if pattern.startswith("~("):
-        pattern = pattern.replace(":!", ",!")
     assert names(folder.inventory(NESTED), pattern) == expected.split()
 
 
@@ -178,6 +179,43 @@ def test_ranges(start: int, count: int, stride: int, width: int) -> None:
 
 def test_two_ranges_in_one_name() -> None:
     assert expand("r[1:2]-[a:b]") == ["r1-a", "r1-b", "r2-a", "r2-b"]
+
+
+def test_a_place_that_a_group_does_not_have_is_an_error(folder: Folder) -> None:
+    with pytest.raises(HostctlError, match="cannot find web\\[3\\]: web has only 3 hosts"):
+        names(folder.inventory(NESTED), "web[3]")
+    assert names(folder.inventory("all: {children: {none: {}}}\n"), "none[0]") == []
+
+
+YAML_PORTS = """
+all:
+  hosts:
+    "web[1:2]:2222": {ansible_user: ops}
+    "[2001:db8::1]:2200":
+    "2001:db8::2":
+    other:22: {ansible_port: 23}
+"""
+INI_PORTS = """
+web[1:2]:2222 ansible_user=ops
+[2001:db8::1]:2200
+2001:db8::2
+other:22 ansible_port=23
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("inventory.yml", YAML_PORTS), ("inventory", INI_PORTS)]
+)
+def test_ports_in_names_of_hosts(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(text)
+    inventory = load_inventory([tmp_path / name])
+    assert {host: inventory.variables(host) for host in inventory.hosts} == {
+        "web1": {"ansible_port": 2222, "ansible_user": "ops"},
+        "web2": {"ansible_port": 2222, "ansible_user": "ops"},
+        "2001:db8::1": {"ansible_port": 2200},
+        "2001:db8::2": {},
+        "other": {"ansible_port": 23},
+    }
 
 
 @given(st.text(alphabet="ab*:,&!~[]0-1.", max_size=12))
