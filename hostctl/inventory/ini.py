@@ -101,4 +101,6 @@ def literal(text: str) -> Any:
         value = ast.literal_eval(text)
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         return text
+    if isinstance(value, (tuple, set)):
+        return list(value)
     return value if isinstance(value, (str, int, float, bool, list, dict, type(None))) else text

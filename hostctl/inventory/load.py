@@ -1,4 +1,4 @@
-"""Runs on the controller: inventory files into one `Inventory`: YAML, INI and scripts, files and folders."""
+"""Runs on the controller: inventories into one `Inventory`: YAML, INI, scripts, folders, and lists of hosts."""
 
 from __future__ import annotations
 
@@ -38,11 +38,16 @@ def load_inventory(paths: Sequence[Path | str]) -> Inventory:
 
 
 def _load_path(path: Path, inventory: Inventory, errors: Collector) -> None:
+    if not path.exists() and "," in str(path):
+        for written in filter(None, map(str.strip, str(path).split(","))):
+            _read_host(written, None, "ungrouped", inventory, errors, Place(str(path), 1, 1))
+        return
     if not path.exists():
         errors.add(
             f"cannot read the inventory {path}: there is no such file",
             where=str(path),
-            hint="name another one with -i, or leave -i out to use this machine",
+            hint="name another one with -i, or hosts (-i web1,web2,), "
+            "or leave -i out to use this machine",
             ref="inventory-missing",
         )
         return

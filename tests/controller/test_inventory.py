@@ -218,6 +218,13 @@ def test_ports_in_names_of_hosts(tmp_path: Path, name: str, text: str) -> None:
     }
 
 
+def test_hosts_instead_of_a_file(folder: Folder) -> None:
+    folder.write(host_vars__web2="color: blue\n")
+    inventory = load_inventory(["web[1:2]:2222, [2001:db8::1],lone,"])
+    assert inventory.groups["ungrouped"].hosts == ["web1", "web2", "[2001:db8::1]", "lone"]
+    assert inventory.variables("web2") == {"ansible_port": 2222, "color": "blue"}
+
+
 @given(st.text(alphabet="ab*:,&!~[]0-1.", max_size=12))
 def test_any_pattern_is_a_selection_or_an_error(pattern: str) -> None:
     inventory = Inventory()
