@@ -98,7 +98,7 @@ def test_nftables_service(rules: Site) -> None:
 
 @pytest.fixture
 def ufw(site: Site) -> Iterator[Site]:
-    site.vm.sh(INSTALL.format("ufw"), timeout=900)
+    site.vm.sh(f"{INSTALL.format('ufw')}; systemctl enable --now ufw", timeout=900)
     yield site
     site.clear()
     site.vm.sh("ufw --force reset; systemctl disable --now ufw; nft flush ruleset", timeout=300)
@@ -121,7 +121,9 @@ def test_ufw(ufw: Site) -> None:
 
 @pytest.fixture
 def firewalld(site: Site) -> Iterator[Site]:
-    site.vm.sh(INSTALL.format("firewalld netbase"), timeout=900)
+    site.vm.sh(
+        f"{INSTALL.format('firewalld netbase')}; systemctl enable --now firewalld", timeout=900
+    )
     yield site
     site.clear()
     site.vm.sh("systemctl disable --now firewalld; nft flush ruleset", timeout=300)
