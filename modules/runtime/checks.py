@@ -62,6 +62,9 @@ def check(config: Config) -> None:
         for item in _value(config, path) or ():
             if not isinstance(item, str) or "\0" in item:
                 _refuse(f"{path} holds something else than texts without null bytes")
+    for item in _value(config, "process.env") or ():
+        if item[:1] in ("", "="):
+            _refuse("process.env holds a variable without a name")
     for name, value in (config.get("annotations") or {}).items():
         if not isinstance(value, str):
             _refuse(f"the annotation {name} is not a text")

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _NOT_FOUND, _NOT_EXECUTABLE = 127, 126
 _UNTOLD = (32, 33)
+_NO_ID = (1 << 32) - 1
 
 
 class Process:
@@ -89,13 +90,15 @@ def _affinity(config: Config) -> Affinity | None:
 
 def prepare(config: Config, bundle: str = "") -> Process:
     """Parse `process`, and find the filter of its system calls, which may lie in the bundle."""
-    if not section(config, "process", "args"):
+    args = section(config, "process", "args")
+    if not args or args[0] == "":
         raise RuntimeFailure("cannot create the container: nothing to run", ref="nothing-to-run")
     process = Process(config, bundle)
     if not process.cwd.startswith("/"):
         raise RuntimeFailure(
             f"cannot use working directory {process.cwd!r}: not an absolute path", ref="bad-cwd"
         )
+    _check_identity(process)
     return process
 
 
@@ -185,8 +188,20 @@ def _identify(process: Process) -> None:
         identity = users.lookup(process.user)
         process.uid, process.gid = identity.uid, identity.gid
         process.groups = sorted({*process.groups, *identity.groups})
+        _check_identity(process)
     if not any(item.startswith("HOME=") for item in process.env):
         process.env.append("HOME=" + users.home_of(process.uid))
+
+
+def _check_identity(process: Process) -> None:
+    """To the kernel, -1 is no number: the program would stay root."""
+    for number in (process.uid, process.gid, *process.groups):
+        if not 0 <= number < _NO_ID:
+            raise RuntimeFailure(
+                f"cannot run as user or group {number}: it is not 0 to {_NO_ID - 1}",
+                hint="correct the user, or its entry in the container's /etc/passwd or /etc/group",
+                ref="bad-user",
+            )
 
 
 def _enter_cwd(path: str, make: bool) -> None:

@@ -8,6 +8,9 @@ from . import syscalls
 from .config import Config, RuntimeFailure
 from .namespaces import Namespaces
 
+_LONGEST = 64
+"""Bytes that Linux takes (uname(2))."""
+
 
 class Uts:
     """The names to set; empty for none."""
@@ -26,6 +29,13 @@ def prepare(config: Config, namespaces: Namespaces) -> Uts:
             hint="remove hostname, or give the container its own UTS namespace",
             ref="shared-namespace",
         )
+    for name in (uts.hostname, uts.domainname):
+        if len(name.encode()) > _LONGEST:
+            raise RuntimeFailure(
+                f"cannot set the name {name}: it is longer than {_LONGEST} bytes",
+                hint="give the container a shorter hostname or domainname",
+                ref="long-hostname",
+            )
     return uts
 
 

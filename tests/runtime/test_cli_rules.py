@@ -233,6 +233,32 @@ def test_user_capabilities_limits_and_root(oci: Command) -> None:
     _run(oci, "true", _set("process.rlimits", [{"type": "RLIMIT_X", "soft": 1, "hard": 2}]), code=1)
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "reason"),
+    [
+        ("process.user", {"uid": 4294967295, "gid": 0}, "user or group 4294967295"),
+        ("process.user", {"uid": 5, "gid": -1}, "user or group -1"),
+        ("process.user", {"uid": 0, "gid": 0, "additionalGids": [-5]}, "user or group -5"),
+        ("process.env", ["PATH=/bin", "=secret"], "a variable without a name"),
+        ("process.args", [""], "nothing to run"),
+        ("hostname", "a" * 65, "longer than 64 bytes"),
+        ("domainname", "a" * 65, "longer than 64 bytes"),
+    ],
+)
+def test_what_the_kernel_would_not_take_or_understand_is_refused(
+    oci: Command, key: str, value: Any, reason: str
+) -> None:
+    said = _run(oci, "id", _set(key, value), code=1)
+    assert reason in said
+    assert "secret" not in said
+
+
+def test_an_entry_of_the_image_makes_nobody_root(oci: Command) -> None:
+    bundle = oci.bundle("a", "id", change=_set("annotations", {"hostctl.user": "app"}))
+    (bundle.root / "etc/passwd").write_text("app:x:4294967295:5:app:/:/bin/sh\n")
+    assert "user or group 4294967295" in oci("run", "-b", str(bundle.folder), "a", code=1)
+
+
 def test_mappings_of_users(oci: Command) -> None:
     def change(config: dict[str, Any]) -> None:
         config["linux"]["namespaces"].append({"type": "user"})
