@@ -91,7 +91,12 @@ class Spec:
                 from .store.values import check_bootstrap
 
                 check_bootstrap(self.bootstrap, self.name)
-            elif not {"archive", "build"} & set(given):
+            elif self.build is not None:
+                from .contract.reference import parse_tag
+
+                for name in (self.name, *self.build.tags):
+                    parse_tag(name)
+            elif "archive" not in given:
                 from .contract.reference import parse
 
                 parse(self.pull or self.name)
@@ -115,7 +120,9 @@ class Observed:
         why: of a build, the first step that has to be done.
         moved: what a pinned tag stands for now, where that is something else.
         looked: the registry was asked, because the time of its policy had come.
+        unnamed: further names of the build that do not stand for what is there.
         used_by: who else needs the tag, so that it may not go.
+        also: further names that a build of the project gave, which go with it.
         marked: of what is there, the rule of trust that it was found to keep.
         mark: the rule that what should be there keeps, where it has to be signed.
     """
@@ -131,7 +138,9 @@ class Observed:
     why: str = ""
     moved: str = ""
     looked: bool = False
+    unnamed: tuple[str, ...] = ()
     used_by: tuple[str, ...] = ()
+    also: tuple[str, ...] = ()
     marked: str = ""
     mark: str = ""
 
@@ -240,20 +249,14 @@ def _missing_tool(spec: Spec) -> str:
 
 
 def _observe_removal(spec: Spec, image: Image, host: Host) -> Observed:
-    used = tuple(sorted(_containers(host, image.image_id, others_only=True)))
-    return Observed(image.image_id, None, image.pinned, source=image.source, used_by=used)
+    from .store.needed import further_names, users
 
-
-def _containers(host: Host, image_id: str, others_only: bool) -> list[str]:
-    """Names of containers that were made from the image; perhaps only those of other projects."""
-    from .store.needed import containers
-
-    return [
-        name
-        for name, record in containers(host.paths.data)
-        if record.get("image") == image_id
-        and not (others_only and record.get("project") == host.project)
-    ]
+    data = host.paths.data
+    used = users(data, spec.name, image.image_id, but=host.project)
+    also = () if used else further_names(data, host.project, spec.name, image)
+    return Observed(
+        image.image_id, None, image.pinned, source=image.source, used_by=used, also=also
+    )
 
 
 def diff(spec: Spec, observed: Observed | None) -> list[Change]:
@@ -262,11 +265,8 @@ def diff(spec: Spec, observed: Observed | None) -> list[Change]:
             return []
         return [Change(Action.DELETE, before=observed.digest, reason=Reason.UNWANTED)]
     assert observed is not None
-    if not _differs(spec, observed):
-        return []
     if _is_there(observed):
-        before = "by another rule" if observed.marked else "not looked at"
-        return [Change(Action.UPDATE, "signature", before, "good", Reason.DIFFERS)]
+        return _differences(spec, observed)
     after: Any = observed.wanted or UNKNOWN
     changes = []
     if observed.missing_tool:
@@ -297,8 +297,17 @@ def diff(spec: Spec, observed: Observed | None) -> list[Change]:
     return changes
 
 
-def _differs(spec: Spec, observed: Observed) -> bool:
-    return not _is_there(observed) or bool(observed.mark and observed.mark != observed.marked)
+def _differences(spec: Spec, observed: Observed) -> list[Change]:
+    """What is there is the right image: is it looked at, and has it all of its names?"""
+    changes = []
+    if observed.mark and observed.mark != observed.marked:
+        before = "by another rule" if observed.marked else "not looked at"
+        changes.append(Change(Action.UPDATE, "signature", before, "good", Reason.DIFFERS))
+    if observed.unnamed and spec.build is not None:
+        wanted = list(spec.build.tags)
+        had = [name for name in wanted if name not in observed.unnamed]
+        changes.append(Change(Action.UPDATE, "build.tags", had, wanted, Reason.DIFFERS))
+    return changes
 
 
 def _is_there(observed: Observed) -> bool:
@@ -346,12 +355,18 @@ def apply(
     store = Store(host.paths.data)
     try:
         if spec.state == "absent":
+            for name in observed.also if observed else ():
+                store.untag(name)
             store.remove(spec.name, needed(host.paths.data).ids)
             return None
         assert observed is not None
         if observed.missing_tool:
             install(observed.missing_tool, spec.name, host)
-        if spec.on:
+        if observed.unnamed:
+            from .store.elsewhere import name_all
+
+            image = name_all(spec, store)
+        elif spec.on:
             from .store.elsewhere import obtain as fetch
 
             image = fetch(spec, store, host)

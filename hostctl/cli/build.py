@@ -68,9 +68,13 @@ def command(path: str, file: str, hosts: HostOptions, **options: Any) -> int:
     dockerfile, text = _dockerfile(path, file)
     if options["check"]:
         return _check(path, text, dockerfile, options)
+    from hostctl_host.contract.reference import parse_tag
+
     from hostctl.fleet.ahead import Ahead
     from hostctl.fleet.target import Target
 
+    for name in options["tags"]:
+        parse_tag(name)
     from .hosts import connections, on_targets, session_options
 
     variables = connections(hosts)

@@ -21,18 +21,20 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def targets_without_playbook(hosts: HostOptions) -> list[Target]:
+def targets_without_playbook(hosts: HostOptions, option: str = "--limit") -> list[Target]:
     """The selected hosts, as whom their containers belong to: root, unless a host says otherwise.
 
+    Args:
+        option: where the pattern was written, for errors.
     Raises:
         HostctlError: an unknown host, a variable that cannot be used, or no host at all.
     """
     from hostctl.fleet.target import Target
 
-    return [Target.from_vars(name, found) for name, found in connections(hosts).items()]
+    return [Target.from_vars(name, found) for name, found in connections(hosts, option).items()]
 
 
-def connections(hosts: HostOptions) -> dict[str, dict[str, Any]]:
+def connections(hosts: HostOptions, option: str = "--limit") -> dict[str, dict[str, Any]]:
     """The rendered `ansible_*` and `hostctl_*` variables of the selected hosts, in order.
 
     Raises:
@@ -48,7 +50,7 @@ def connections(hosts: HostOptions) -> dict[str, dict[str, Any]]:
 
     inventory = hosts.inventory()
     extra = parse_extra_vars(hosts.extra_vars)
-    chosen = inventory.select(hosts.limit or "all", "--limit")
+    chosen = inventory.select(hosts.limit or "all", option)
     if not chosen:
         raise HostctlError(
             f"cannot find a host for {hosts.limit or 'all'}",

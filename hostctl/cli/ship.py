@@ -23,7 +23,7 @@ THIS_MACHINE = "localhost"
 
 
 def ship(image: str, pattern: str, hosts: HostOptions, quiet: bool, as_json: bool) -> int:
-    """From the host of `--limit` (default: this machine, where `hostctl build` makes images); the exit code.
+    """From the host of `--limit` (default: this machine); the exit code.
 
     Raises:
         HostctlError: no host, several sources, or the source does not have the image.
@@ -44,7 +44,7 @@ def ship(image: str, pattern: str, hosts: HostOptions, quiet: bool, as_json: boo
     source = sources[0]
     targets = [
         one
-        for one in targets_without_playbook(replace(hosts, limit=pattern))
+        for one in targets_without_playbook(replace(hosts, limit=pattern), "--to")
         if one.name != source.name
     ]
     if not targets:

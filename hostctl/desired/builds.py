@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from hostctl_host.contract.build import IMAGE
+from hostctl_host.contract.build import IMAGE, Build
 from hostctl_host.contract.dockerfile.parse import parse
 from hostctl_host.contract.errors import HostctlError
 
@@ -15,6 +15,7 @@ from ..yaml import Place
 from .content import Content
 from .context import listing
 from .lending import read_wishes
+from .validate import check_keys
 
 
 def build_data(
@@ -44,6 +45,8 @@ def build_data(
             where = place.key(raw, key, name=True) if isinstance(raw, dict) else place
             errors.add(f"not supported yet: {key} of a build", where=where, ref="not-supported")
             return None
+    if isinstance(raw, dict) and not check_keys(Build, "build", raw, place, errors):
+        return None  # a key that is misspelled is the cause of whatever is missing
     wishes = read_wishes(written, raw, place, errors)
     data["secrets"] = sorted(wishes.secrets)
     data["ssh"] = sorted(wishes.agents)
@@ -51,9 +54,12 @@ def build_data(
     name = str(data.get("dockerfile", "Dockerfile"))
     try:
         if not folder.is_dir():
+            fetched = any(mark in str(data.get("context")) for mark in ("://", "git@"))
             raise HostctlError(
                 f"cannot use the context {data.get('context', '.')}: there is no such folder",
-                hint="it is relative to the playbook",
+                hint="contexts are not fetched: clone it, and give the folder"
+                if fetched
+                else "it is relative to the playbook",
                 ref="build-context",
             )
         file = folder / name

@@ -95,6 +95,20 @@ def parse(text: str) -> Reference:
     return Reference(host, path, tag or ("" if digest else DEFAULT_TAG), digest)
 
 
+def parse_tag(text: str) -> Reference:
+    """A name that something may be given: a reference without a digest, which only content has.
+
+    Raises:
+        HostctlError: with ref `image-reference`.
+    """
+    found = parse(text)
+    if found.digest:
+        raise _error(
+            text, "what is made here gets its digest by being made", "leave out @sha256:..."
+        )
+    return found
+
+
 def canonical_name(name: str) -> str:
     """The name under which the store keeps a tag: the full reference, or the text where it is none.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..contract.errors import CannotObserve, HostctlError
@@ -24,7 +25,8 @@ def observe_build(spec: Spec, store: Store, image: Image | None, host: Host) -> 
     if image is not None and spec.pull_policy in ("missing", "if_not_present", "never"):
         found = as_it_is(image)
     elif spec.on:
-        return _observe(spec, store, image, host)
+        found = _observe(spec, store, image, host)
+        return replace(found, unnamed=_unnamed(spec, store, found))
     elif spec.pull_policy == "never":
         from .pulled import never
 
@@ -40,16 +42,33 @@ def observe_build(spec: Spec, store: Store, image: Image | None, host: Host) -> 
             raise
     if spec.shared:
         _tell(spec, store, found, host)
-    return found
+    return replace(found, unnamed=_unnamed(spec, store, found))
 
 
 def obtain(spec: Spec, store: Store, host: Host) -> Image:
     """Bring it here, under all the names that its build gives it."""
     assert host.exchange is not None and spec.build is not None
-    image = receive(store, host.exchange, spec.name, host.progress).image
+    receive(store, host.exchange, spec.name, host.progress)
+    return name_all(spec, store)
+
+
+def name_all(spec: Spec, store: Store) -> Image:
+    """Let the further names of the build stand for the image that is there under the first."""
+    image = store.image(spec.name)
+    assert image is not None and spec.build is not None
     for name in spec.build.tags:
         store.tag(name, image)
     return image
+
+
+def _unnamed(spec: Spec, store: Store, found: Observed) -> tuple[str, ...]:
+    """Names that do not stand for the image; none of an image that is not there yet, whose making gives them."""
+    if spec.build is None or found.image_id is None or found.image_id != found.target_id:
+        return ()
+    named = {name: store.image(name) for name in spec.build.tags}
+    return tuple(
+        name for name, there in named.items() if there is None or there.image_id != found.image_id
+    )
 
 
 def _tell(spec: Spec, store: Store, observed: Observed, host: Host) -> None:

@@ -11,6 +11,7 @@ from ..agent.files import read_json
 from ..agent.generations import Generations
 from ..contract.reference import canonical_name
 from .policy import policy
+from .store import Image, Store
 
 
 @dataclass
@@ -60,6 +61,41 @@ def containers(data: str) -> Iterator[tuple[str, dict[str, Any]]]:
         record = read_json(os.path.join(data, "containers", name, "spec.json"))
         if isinstance(record, dict):
             yield name, record
+
+
+def users(data: str, name: str, image_id: str, but: str) -> tuple[str, ...]:
+    """Containers of other projects than `but` that were made from the image under this name, sorted.
+
+    What was made from it under another name loses nothing when this one goes.
+    """
+    full = canonical_name(name)
+    return tuple(
+        sorted(
+            container
+            for container, record in containers(data)
+            if record.get("image") == image_id
+            and record.get("project") != but
+            and canonical_name(str((record.get("spec") or {}).get("image") or name)) == full
+        )
+    )
+
+
+def further_names(data: str, project: str, name: str, image: Image) -> tuple[str, ...]:
+    """Names that the project's build of `name` gave besides (`tags`), still its own, and declared by nobody."""
+    generations = Generations(os.path.join(data, "projects", project))
+    stored = (generations.read(number) or {} for number in generations.numbers())
+    given = {
+        canonical_name(tag)
+        for one in stored
+        for resource in (one.get("document") or {}).get("resources", ())
+        if resource.get("kind") == "image" and (resource.get("spec") or {}).get("name") == name
+        for tag in (resource["spec"].get("build") or {}).get("tags", ())
+    }
+    if not given:
+        return ()
+    store, declared = Store(data), needed(data).names
+    there = {tag: store.image(tag) for tag in sorted(given - declared)}
+    return tuple(tag for tag, one in there.items() if one and one.source == image.source)
 
 
 def _releases(found: Needed, data: str, project: str, most: int) -> None:

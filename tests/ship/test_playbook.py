@@ -210,3 +210,64 @@ def test_missing_and_never_leave_a_build_alone(hosts: Folders) -> None:
     hosts.play(SITE.replace("./web}", "./web, pull_policy: build}"))
     hosts("apply", "site.yml")
     assert hosts.id("b", "shop/web:1") == hosts.id("a", "shop/web:1") != first
+
+
+TAGGED = """\
+- hosts: a,b
+  project: {project}
+  images:
+    {project}/web:1: {{build: {{context: ./web, tags: [{tags}]}}}}
+"""
+
+
+def test_further_names_of_a_build_are_in_the_plan_and_go_with_it(hosts: Folders) -> None:
+    hosts.context(file=b"one")
+    hosts.play(TAGGED.format(project="shop", tags=""))
+    hosts("apply", "site.yml")
+    hosts.play(TAGGED.format(project="shop", tags="shop/web:latest"))
+    assert 'build.tags: [] → ["shop/web:latest"]' in hosts("plan", "site.yml", code=2).stdout
+    hosts("apply", "site.yml")
+    assert {hosts.id(host, f"shop/web:{tag}") for host in "ab" for tag in ("1", "latest")} == {
+        hosts.id("a", "shop/web:1")
+    }
+    assert "No changes." in hosts("plan", "site.yml").stdout
+    hosts("rmi", "shop/web:latest", "-l", "b")
+    planned = changed(hosts("plan", "site.yml", "--json", code=2).stdout)
+    assert planned == {"a": [], "b": ["image.shop/web:1"]}
+    hosts("apply", "site.yml")
+    hosts("destroy", "--yes", "site.yml")
+    assert [hosts.image(host, f"shop/web:{tag}") for host in "ab" for tag in ("1", "latest")] == (
+        [None] * 4
+    )
+
+
+def test_a_further_name_that_another_project_declares_stays(hosts: Folders) -> None:
+    hosts.context(file=b"one")
+    hosts.play(TAGGED.format(project="other", tags=""))
+    hosts("apply", "site.yml")
+    other = hosts.site.rename(hosts.folder / "other.yml")
+    hosts.play(TAGGED.format(project="shop", tags='"other/web:1", "shop/web:2"'))
+    hosts("apply", "site.yml")
+    hosts("destroy", "--yes", "site.yml")
+    assert hosts.image("a", "shop/web:2") is None
+    assert "No changes." in hosts("plan", str(other)).stdout
+
+
+@pytest.mark.parametrize(
+    ("images", "said"),
+    [
+        ("Shop/Web:1: {build: ./web}", "'Web' may have lowercase letters"),
+        ("a:1: {build: {context: ./web, tags: ['b c']}}", "cannot use 'b c' as an image"),
+        (f"'a@sha256:{'0' * 64}': {{build: ./web}}", "gets its digest by being made"),
+        ("a:1: {build: {contxt: ./web}}", "did you mean context?"),
+        ("a:1: {build: 'https://git.example/web.git'}", "contexts are not fetched"),
+    ],
+)
+def test_what_no_host_could_name_or_find_is_an_error_of_the_playbook(
+    hosts: Folders, images: str, said: str
+) -> None:
+    hosts.context(file=b"one")
+    hosts.play(f"- hosts: a\n  images:\n    {images}\n")
+    told = hosts("plan", "site.yml", code=1).stderr
+    assert said in told
+    assert "site.yml:3" in told
