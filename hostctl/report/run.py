@@ -86,8 +86,12 @@ def _plain(report: HostReport) -> HostReport:
 
 
 def join(first: HostReport, second: HostReport) -> HostReport:
-    """Two plays on one host as one report; what a host builds for others before its turn is planned once."""
-    new = tuple(one for one in second.outcomes if not (one.changes and one in first.outcomes))
+    """Two plays on one host as one report. An image that a host builds for others before its turn is planned once."""
+    new = tuple(
+        one
+        for one in second.outcomes
+        if not (one.resource.startswith("image.") and one.changes and one in first.outcomes)
+    )
     return HostReport(
         status=max(first.status, second.status, key=_SEVERITY.index),
         outcomes=first.outcomes + new,
