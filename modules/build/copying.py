@@ -51,7 +51,8 @@ def copy(
         cwd, lower: the image's layers, top first, relative to cwd.
         jobs: what is copied, one after the other: `{"items": [...]}` whose files are paths of this host;
             `{"cwd", "lower", "sources", "exclude", "parents"}` from another tree; `{"archive": path}`, whose
-            content is unpacked; `{"folder": path}`: all of a folder. None: the destination is a folder to make.
+            content is unpacked; `{"folder": path}`: all of a folder. None: only the folder of the destination is
+            made, as for WORKDIR, and for COPY whose wildcards match nothing.
         destination: absolute, in the image; `is_folder` where it has to be a folder.
         chown, chmod: empty where things keep theirs.
     Returns:
@@ -71,7 +72,8 @@ def copy(
     os.chdir("/")
     try:
         if not jobs:
-            writer.parents(destination)
+            place = destination.rstrip("/") if is_folder else posixpath.dirname(destination)
+            writer.parents(place or "/")
         for items, _ in selected:
             writer.all(items, destination, many, reader)
     finally:

@@ -43,7 +43,7 @@ def select(
     """All that the sources mean, folders before what is in them.
 
     Raises:
-        HostctlError: `build-source`: a source matches nothing.
+        HostctlError: `build-source`: a source is not there. Wildcards may match nothing, as with BuildKit.
     """
     excluded = _matcher(exclude)
     items: list[Item] = []
@@ -60,7 +60,8 @@ def select(
                 continue
             some = True
             items += _one(tree, one, *there, pivot if parents else None, excluded)
-        if not some and not (wild and exclude):
+        optional = any(char in path for char in "*?[") and (not found or exclude)
+        if not some and not optional:
             raise HostctlError(
                 f"cannot copy {source}: there is no such file",
                 hint="sources are relative to the context, and .dockerignore may leave them out",

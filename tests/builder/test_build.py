@@ -54,6 +54,19 @@ def test_only_changed_files_are_sent_again(hostctl, context) -> None:
     assert [text for text in new if not text.startswith("[[")] == ["b2"]
 
 
+def test_a_wildcard_may_match_nothing_and_a_name_may_not(hostctl, context) -> None:
+    text = (
+        "FROM BASE\nCOPY a lock* /app/\nCOPY none* /x/\nADD no[n]e /y/\n"
+        "COPY --from=BASE /etc/none* /z/\nCOPY --parents none*/f /p/\nCOPY none* /q\n"
+        "RUN test -f /app/a && rmdir /x /y /z /p && test ! -e /q\n"
+    )
+    hostctl("build", "-t", "wild:1", str(context(text, a="1")))
+    done = hostctl("build", "-t", "wild:1", str(context(text, a="1", lock="2")))
+    assert steps(done)[0] == "COPY a lock* /app/"
+    done = hostctl("build", str(context("FROM BASE\nCOPY a no.lock /app/\n", a="1")), code=2)
+    assert "cannot copy no.lock: there is no such file" in done.stderr
+
+
 def test_a_failure_shows_the_line_and_the_end_of_the_output(hostctl, context) -> None:
     folder = context("FROM BASE\nRUN echo fine\nRUN echo why; \\\n    exit 3\n")
     done = hostctl("build", "-t", "bad:1", str(folder), code=2)
