@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
 _WORDS = {dict: "an object", list: "a list", str: "a text", bool: "true or false", int: "a number"}
+_SETS = ("bounding", "effective", "permitted", "inheritable", "ambient")
 _SHAPES: tuple[tuple[str, type], ...] = (
     ("ociVersion", str),
     ("hostname", str),
@@ -36,6 +37,7 @@ _SHAPES: tuple[tuple[str, type], ...] = (
     ("process.noNewPrivileges", bool),
     ("process.consoleSize", dict),
     ("process.capabilities", dict),
+    *((f"process.capabilities.{name}", list) for name in _SETS),
     ("process.rlimits", list),
     ("linux", dict),
     ("linux.namespaces", list),
@@ -48,7 +50,19 @@ _SHAPES: tuple[tuple[str, type], ...] = (
     ("linux.maskedPaths", list),
     ("linux.readonlyPaths", list),
 )
-_TEXTS = ("process.args", "process.env", "linux.maskedPaths", "linux.readonlyPaths")
+_TEXTS = (
+    "process.args",
+    "process.env",
+    *(f"process.capabilities.{name}" for name in _SETS),
+    "linux.maskedPaths",
+    "linux.readonlyPaths",
+)
+_ITEMS: tuple[tuple[str, dict[str, type]], ...] = (
+    ("process.rlimits", {"type": str, "soft": int, "hard": int}),
+    ("linux.namespaces", {"type": str}),
+    ("linux.devices", {"type": str, "path": str}),
+)
+"""Lists of objects, and what each object needs."""
 
 
 def check(config: Config) -> None:
@@ -62,6 +76,14 @@ def check(config: Config) -> None:
         for item in _value(config, path) or ():
             if not isinstance(item, str) or "\0" in item:
                 _refuse(f"{path} holds something else than texts without null bytes")
+    for path, keys in _ITEMS:
+        for number, item in enumerate(_value(config, path) or ()):
+            _check_item(f"{path}[{number}]", item, keys)
+    for item in _value(config, "process.user.additionalGids") or ():
+        if not isinstance(item, int) or isinstance(item, bool):
+            _refuse("process.user.additionalGids holds something else than numbers")
+    if "\0" in (_value(config, "linux.cgroupsPath") or ""):
+        _refuse("linux.cgroupsPath holds a null byte")
     for item in _value(config, "process.env") or ():
         if item[:1] in ("", "="):
             _refuse("process.env holds a variable without a name")
@@ -79,6 +101,15 @@ def _check_version(config: Config) -> None:
             f"its ociVersion is {version or 'missing'}",
             "this runtime follows version 1 of the OCI runtime specification, such as 1.2.0",
         )
+
+
+def _check_item(where: str, item: Any, keys: dict[str, type]) -> None:
+    if not isinstance(item, dict):
+        _refuse(f"{where} is not an object")
+    for key, kind in keys.items():
+        value = item.get(key)
+        if not isinstance(value, kind) or _is_flag(value, kind):
+            _refuse(f"{where}.{key} is not {_WORDS[kind]}")
 
 
 def _check_mount(where: str, mount: Any) -> None:

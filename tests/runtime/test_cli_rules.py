@@ -253,6 +253,29 @@ def test_what_the_kernel_would_not_take_or_understand_is_refused(
     assert "secret" not in said
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "reason"),
+    [
+        ("linux", 1, "linux is not an object"),
+        ("root", {"path": True}, "root.path is not a text"),
+        ("annotations", [1], "annotations is not an object"),
+        ("linux.namespaces", [{"type": []}], "linux.namespaces[0].type is not a text"),
+        ("linux.devices", [None], "linux.devices[0] is not an object"),
+        ("linux.cgroupsPath", "a\0b", "null byte"),
+        ("process.capabilities", {"bounding": [{}]}, "process.capabilities.bounding holds"),
+        ("process.rlimits", [{"type": "RLIMIT_CORE", "soft": "x"}], "[0].soft is not a number"),
+        ("process.user", {"uid": 0, "gid": 0, "additionalGids": ["x"]}, "additionalGids holds"),
+    ],
+)
+def test_a_value_of_the_wrong_kind_is_named(
+    oci: Command, key: str, value: Any, reason: str
+) -> None:
+    bundle = oci.bundle("a", "true")
+    _set(key, value)(bundle.config)
+    (bundle.folder / "config.json").write_text(json.dumps(bundle.config))
+    assert reason in oci("run", "-b", str(bundle.folder), "a", code=1)
+
+
 def test_an_entry_of_the_image_makes_nobody_root(oci: Command) -> None:
     bundle = oci.bundle("a", "id", change=_set("annotations", {"hostctl.user": "app"}))
     (bundle.root / "etc/passwd").write_text("app:x:4294967295:5:app:/:/bin/sh\n")

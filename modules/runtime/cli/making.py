@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 
-from .. import capabilities, cgroup
+from .. import capabilities, cgroup, checks
 from ..config import Config, RuntimeFailure, annotation, load, section
 from ..container import Container
 from ..container import create as create_container
@@ -119,6 +119,7 @@ def _claim(context: Context, options: Options, words: list[str]) -> tuple[Record
     records.check(words[0])
     bundle = os.path.abspath(options.text("bundle") or ".")
     config = load(bundle, options.text("config") or "config.json")
+    checks.check(config)
     if not annotation(config, "hostctl.overlay") and not section(config, "root", "path"):
         raise RuntimeFailure("cannot create the container: no root.path", ref="bundle-broken")
     for text in capabilities.warnings(config):
