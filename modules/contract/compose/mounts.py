@@ -67,7 +67,7 @@ _NO_TYPE_HERE = {
 
 def _long_mount(item: dict[str, Any], index: int) -> dict[str, Any]:
     kind = item.get("type", "volume")
-    if kind in _NO_TYPE_HERE:
+    if isinstance(kind, str) and kind in _NO_TYPE_HERE:
         raise FieldError(_NO_TYPE_HERE[kind], index, "type")
     if kind not in ("volume", "bind", "tmpfs"):
         raise FieldError(f"{kind!r} is no type of volume; volume, bind or tmpfs", index, "type")
