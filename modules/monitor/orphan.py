@@ -63,11 +63,11 @@ def clean(paths: Paths, name: str, old: state.State, *, stopped: bool = False) -
         old.stopped = old.stopped or stopped
     old.error = hung or old.error
     old.pid = old.start_time = old.monitor = old.monitor_start = 0
+    if os.path.isdir(paths.container(name)):
+        state.keep(paths.container(name), old)
     folder = paths.container_run(name)
     if os.path.isdir(folder):
         state.write(folder, old)
-    if os.path.isdir(paths.container(name)):
-        state.keep(paths.container(name), old)
     return old
 
 

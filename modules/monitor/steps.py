@@ -316,8 +316,9 @@ def _conclude(place: Place, now: State) -> Answer:
         os.unlink(os.path.join(place.folder(), files.SOCKET))
     except FileNotFoundError:
         pass
-    state.write(place.folder(), now)
+    # Whoever sees the end in the run folder may shut the host down: what is for after that is there by then.
     place.keep(now)
+    state.write(place.folder(), now)
     return END
 
 
