@@ -95,8 +95,10 @@ def target(addresses: int = 1) -> Iterator[Target]:
                 daemon.wait(30)
         _clean()
         _unmount()
-        for cgroup in Path("/sys/fs/cgroup").glob("*/docker"):
-            cgroup.rmdir()
+        # BuildKit leaves one below.
+        for part in ("docker/buildkit", "docker"):
+            for cgroup in Path("/sys/fs/cgroup").glob(f"*/{part}"):
+                cgroup.rmdir()
 
 
 def _work_folder() -> None:
