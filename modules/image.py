@@ -9,7 +9,7 @@ from .agent.host import Host
 from .contract.build import Build
 from .contract.change import UNKNOWN, Action, Change, Reason
 from .contract.compose import COMMAND, ENVIRONMENT, WORDS
-from .contract.errors import CannotApply, CannotObserve, HostctlError
+from .contract.errors import CannotApply, HostctlError
 from .contract.pull_policy import check_policy, period
 
 if TYPE_CHECKING:
@@ -221,7 +221,9 @@ def _observe_made(spec: Spec, store: Store, image: Image | None) -> Observed:
     known = next((item for item in store.images() if item.source == origin), None)
     missing = ""
     if spec.bootstrap is not None and known is None:
-        missing = _missing_tool(spec)
+        from .store.bootstrap import missing_tool
+
+        missing = missing_tool(spec.name)
     return Observed(
         image_id=image.image_id if image else None,
         target_id=known.image_id if known else None,
@@ -230,22 +232,6 @@ def _observe_made(spec: Spec, store: Store, image: Image | None) -> Observed:
         source=image.source if image else "",
         missing_tool=missing,
     )
-
-
-def _missing_tool(spec: Spec) -> str:
-    import os
-
-    from .store.bootstrap import TOOLS, tool
-
-    if tool():
-        return ""
-    if not os.path.exists("/usr/bin/apt-get"):
-        raise CannotObserve(
-            f"cannot bootstrap {spec.name}: this host has neither {' nor '.join(TOOLS)}, and no apt-get",
-            hint=f"install {' or '.join(TOOLS)} there, or ship the image as an archive",
-            ref="program-missing",
-        )
-    return TOOLS[0]
 
 
 def _observe_removal(spec: Spec, image: Image, host: Host) -> Observed:

@@ -168,6 +168,8 @@ def _remember(stages: Stages, site: Site, image: Image) -> None:
             "files": stages.listing().summary(),
             "args": site.build.args,
             "image": image.image_id,
+            "source": origin_of(site.build),
+            "bases": site.bases,
         },
         sync=False,
     )
@@ -193,4 +195,7 @@ def _why(stages: Stages, site: Site) -> str:
         if changed and one.NAME != "RUN":
             more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
             return f"{what} ({changed[0]}{more} changed)"
+    same = before.get("source") == origin_of(site.build) and not site.asked_others
+    if same and all(before["bases"].get(name) == found for name, found in site.bases.items()):
+        return f"{what} (no longer in the cache)"
     return f"{what} (what it begins with changed)"

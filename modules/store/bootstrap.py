@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from ..contract.document import canonical, digest
-from ..contract.errors import HostctlError
+from ..contract.errors import CannotObserve, HostctlError
 from ..contract.spec import encode
 from .fetch import Source
 from .manifest import (
@@ -65,6 +65,23 @@ def tool() -> str:
         if any(os.access(os.path.join(folder, name), os.X_OK) for folder in PATH.split(":")):
             return name
     return ""
+
+
+def missing_tool(name: str) -> str:
+    """The package that brings one of `TOOLS`; empty where the host has one.
+
+    Raises:
+        CannotObserve: there is no way to install one; `name` is the image that needs it.
+    """
+    if tool():
+        return ""
+    if not os.path.exists("/usr/bin/apt-get"):
+        raise CannotObserve(
+            f"cannot bootstrap {name}: this host has neither {' nor '.join(TOOLS)}, and no apt-get",
+            hint=f"install {' or '.join(TOOLS)} there, or ship the image as an archive",
+            ref="program-missing",
+        )
+    return TOOLS[0]
 
 
 class FileSource(Source):
