@@ -6,6 +6,7 @@ A missing prerequisite is a failure, never a skip: `scripts/install-test-needs` 
 from __future__ import annotations
 
 import os
+import subprocess
 import time
 import uuid
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from tests.lab import Lab
 from tests.lab.services import Registry
 
 os.environ[leaks.MARK] = uuid.uuid4().hex
+_NAMES = "/run/netns"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -40,6 +42,15 @@ def nothing_left() -> Iterator[None]:
     while (found := leaks.left(before, shared=shared)) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not found, f"tests left behind: {found}"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def names_of_namespaces(nothing_left: None) -> Iterator[None]:
+    """iproute2 mounts its folder for them at the first, and leaves it there; empty, it goes with us."""
+    there = _NAMES in leaks.mounts()
+    yield
+    if not there and _NAMES in leaks.mounts() and not os.listdir(_NAMES):
+        subprocess.run(["umount", _NAMES], check=True)
 
 
 @pytest.fixture(scope="session")

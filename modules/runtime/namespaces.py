@@ -60,10 +60,10 @@ def prepare(config: Config) -> Namespaces:
     new: set[str] = set()
     paths: dict[str, str] = {}
     for entry in linux.get("namespaces") or ():
-        kind = entry.get("type") if isinstance(entry, dict) else None
+        kind = entry["type"]
         if kind not in KINDS:
             _refuse(
-                f"there is no {kind or 'nameless'} namespace",
+                f"there is no {kind} namespace",
                 f"linux.namespaces knows {', '.join(KINDS)}",
             )
         if kind in new or kind in paths:

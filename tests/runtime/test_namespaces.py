@@ -104,7 +104,7 @@ def _spaces(*entries: Any, **linux: Any) -> Any:
     ("change", "words"),
     [
         (_spaces({"type": "moon"}), "no moon namespace"),
-        (_spaces({}), "no nameless namespace"),
+        (_spaces({}), "type is not a text"),
         (_spaces({"type": "pid"}), "two pid namespaces"),
         (_spaces({"type": "time", "path": "ns/time"}), "is relative"),
         (_spaces({"type": "time", "path": "/proc/self/ns/uts"}), "it is uts namespace"),

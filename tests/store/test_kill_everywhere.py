@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -39,6 +40,12 @@ _CHANGES = {
     "subprocess.Popen",
     "fcntl.flock",
 }
+
+
+@pytest.fixture(autouse=True)
+def temporary_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who is killed leaves what he made in the machine's temporary folder: here it goes with the test."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
 
 def killed_at(number: int, act: Callable[[], object]) -> bool:
