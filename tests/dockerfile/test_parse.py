@@ -6,7 +6,7 @@ import pytest
 from hostctl_host.contract.dockerfile import instructions as ins
 from hostctl_host.contract.dockerfile.errors import DockerfileError
 from hostctl_host.contract.dockerfile.parse import parse, parse_trigger
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 
@@ -399,6 +399,7 @@ _WORDS = st.sampled_from(
 
 
 @given(st.lists(_WORDS, max_size=40).map(" ".join) | st.text(max_size=80))
+@example("\x1f")
 def test_any_text_is_read_or_refused(text: str) -> None:
     for begin in ("", "FROM scratch\n"):
         try:

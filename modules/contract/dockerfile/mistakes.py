@@ -47,7 +47,7 @@ RULES = {
 
 def explain_unknown(text: str) -> str:
     """What to do with a line that begins with no instruction; empty: there is nothing to say."""
-    first = text.split(None, 1)[0]
+    first = (text.split(None, 1) or [text])[0]
     if first.startswith(_COMMENTS):
         return "a comment begins with #"
     if first in ("&&", "||", "|", "\\") or first.startswith("-"):
